@@ -1,0 +1,95 @@
+// Package deploy knows what each machine should do at its next boot, and why.
+//
+// Decide is the one place where that is settled. DHCP, TFTP, every HTTP route
+// and bootctl render its result and have no policy of their own, because a
+// route with its own idea of "netboot is off" is how boot servers get install
+// loops.
+package deploy
+
+import (
+	"fmt"
+
+	"bootd/internal/node"
+)
+
+// An Action is what a machine is told to do. The zero Action is Discover, the
+// harmless one.
+type Action uint8
+
+// The actions.
+const (
+	Discover Action = iota // show what was found, wait, ask again; touches no disk
+	Boot                   // boot the release in its boot directory
+	Local                  // leave the network and boot from the local disk
+	Hold                   // wait and ask again; an administrator must act
+)
+
+var actions = [...]string{Discover: "discover", Boot: "boot", Local: "local", Hold: "hold"}
+
+// String returns the word shown to administrators and kept in events.
+func (a Action) String() string { return actions[a] }
+
+// MarshalText returns the word of String.
+func (a Action) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads the word of String.
+func (a *Action) UnmarshalText(b []byte) error {
+	for i, word := range actions {
+		if string(b) == word {
+			*a = Action(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not an action", b)
+}
+
+// A Decision is what a machine should do now and why. Protocols render it.
+type Decision struct {
+	Action  Action `json:"action"`
+	Node    string `json:"node,omitempty"`    // empty: the machine is not in the inventory
+	Role    string `json:"role,omitempty"`    // empty as Node
+	Release string `json:"release,omitempty"` // release id, when Action is Boot
+	Args    string `json:"args,omitempty"`    // kernel arguments template, when Action is Boot
+	Reason  string `json:"reason"`            // one line for people, without a full stop
+}
+
+// A BootDir is what was found in a node's boot directory.
+type BootDir struct {
+	Release string // id of the release its three links point into
+	Problem string // why it cannot be booted from; empty: it can
+	Missing bool   // there is no boot directory
+}
+
+// Decide settles what a machine does at its next boot. n is nil when the
+// inventory does not know the machine; role and dir belong to n. Decide is
+// pure: same input, same decision, no clock and no disk.
+func Decide(n *node.Node, role node.Role, dir BootDir) Decision {
+	if n == nil {
+		return Decision{Action: Discover, Reason: "machine is not in the inventory"}
+	}
+	d := Decision{Node: n.Name, Role: n.Role}
+	switch {
+	case n.Want == node.WantHold:
+		d.Action, d.Reason = Hold, "held by the administrator"
+	case n.Want == node.WantLocal:
+		d.Action, d.Reason = Local, "set to boot from the local disk"
+	case dir.Missing:
+		// Source 004: a node without a boot directory boots the
+		// non-destructive discovery.
+		d.Action, d.Reason = Discover, "no boot directory yet: run bootctl set-links"
+	case dir.Problem != "":
+		d.Action, d.Reason = Hold, "boot directory is not usable: "+dir.Problem
+	default:
+		d.Action, d.Release = Boot, dir.Release
+		d.Args = joinArgs(role.Args, n.Args)
+		d.Reason = fmt.Sprintf("boot release %s of role %s", dir.Release, n.Role)
+	}
+	return d
+}
+
+func joinArgs(role, own string) string {
+	if role == "" || own == "" {
+		return role + own
+	}
+	return role + " " + own
+}

@@ -1,0 +1,204 @@
+// Package node holds the nouns that every room shares: MAC, UUID, Node, Role
+// and the Inventory that finds a node by what a machine says of itself.
+//
+// Everything here is a value or an immutable snapshot, so it may be shared
+// between goroutines without a lock.
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+)
+
+// A Want is what the administrator wants a node to do at its next boot.
+type Want uint8
+
+// The wants.
+const (
+	WantRelease Want = iota // boot the release its boot directory names
+	WantLocal               // boot from the local disk
+	WantHold                // wait on the network until told otherwise
+)
+
+var wants = [...]string{WantRelease: "release", WantLocal: "local", WantHold: "hold"}
+
+// String returns the word used in the configuration.
+func (w Want) String() string { return wants[w] }
+
+// ParseWant reads the word used in the configuration; "" means release.
+func ParseWant(s string) (Want, error) {
+	if s == "" {
+		return WantRelease, nil
+	}
+	for w, word := range wants {
+		if s == word {
+			return Want(w), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not one of release, local, hold", s)
+}
+
+// A Node is one machine of the inventory.
+type Node struct {
+	Name    string     // host name and name of its boot directory
+	Role    string     // name of a Role
+	MACs    []MAC      // NICs it may boot from, at least one
+	BMC     MAC        // zero: not known
+	UUID    UUID       // zero: not known
+	Serial  string     // SMBIOS system serial number; empty: not known
+	Addr    netip.Addr // reserved address; zero: any address of a pool
+	Want    Want       // zero: boot its release
+	Release string     // release id it is pinned to; empty: its role's choice
+	Args    string     // kernel arguments added after its role's
+}
+
+// A Role is a class of nodes that boot the same kind of image. Roles are data:
+// the names kubernetes and storage-ceph have no meaning in the code.
+type Role struct {
+	Name     string
+	Dir      string   // directory under <root>/ephemeral/data that holds its releases, such as "k8s"
+	Squashfs []string // base names of its squashfs without prefix and release, such as "kubernetes"
+	Channel  string   // "stable" or "unstable"
+	Release  string   // release id the role is pinned to; empty: newest of the channel
+	Args     string   // kernel arguments, a text/template over ipxe.Args
+}
+
+// nameRule is a DNS label: it becomes a host name, a directory and part of a
+// URL, so nothing else may pass.
+var nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// ValidName reports whether s can be the name of a node: a DNS label in lower
+// case (RFC 1123, section 2.1).
+func ValidName(s string) bool { return nameRule.MatchString(s) }
+
+// An Inventory finds nodes and roles. The zero Inventory is empty.
+type Inventory struct {
+	nodes  []Node
+	roles  map[string]Role
+	name   map[string]*Node
+	mac    map[MAC]*Node
+	bmc    map[MAC]*Node
+	uuid   map[UUID]*Node
+	serial map[string]*Node
+}
+
+// NewInventory indexes nodes and roles. It refuses two nodes with the same
+// name, MAC, UUID, serial number or address, and a node of a role that does
+// not exist; the error joins every fault found.
+func NewInventory(nodes []Node, roles []Role) (*Inventory, error) {
+	inv := &Inventory{
+		nodes: nodes,
+		roles: map[string]Role{}, name: map[string]*Node{}, mac: map[MAC]*Node{},
+		bmc: map[MAC]*Node{}, uuid: map[UUID]*Node{}, serial: map[string]*Node{},
+	}
+	var errs []error
+	for _, r := range roles {
+		if _, dup := inv.roles[r.Name]; dup {
+			errs = append(errs, fmt.Errorf("role %q is defined twice", r.Name))
+		}
+		inv.roles[r.Name] = r
+	}
+	addrs := map[netip.Addr]*Node{}
+	for i := range nodes {
+		errs = append(errs, inv.add(&nodes[i], addrs)...)
+	}
+	for _, n := range nodes {
+		if other := inv.mac[n.BMC]; other != nil {
+			errs = append(errs, fmt.Errorf("node %q: bmc %v is a boot MAC of node %q", n.Name, n.BMC, other.Name))
+		}
+	}
+	return inv, errors.Join(errs...)
+}
+
+// add indexes n and returns what is wrong with it.
+func (inv *Inventory) add(n *Node, addrs map[netip.Addr]*Node) (errs []error) {
+	fault := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("node %q: "+format, append([]any{n.Name}, args...)...))
+	}
+	if !ValidName(n.Name) {
+		fault("name is not a host name in lower case (letters, digits, hyphens)")
+	}
+	if other := claim(inv.name, n.Name, n); other != nil {
+		fault("name is used twice")
+	}
+	if _, ok := inv.roles[n.Role]; !ok {
+		fault("role: %q is not defined", n.Role)
+	}
+	if len(n.MACs) == 0 {
+		fault("macs: a node needs at least one MAC address to be known by")
+	}
+	for _, m := range n.MACs {
+		if other := claim(inv.mac, m, n); other != nil {
+			fault("mac %v belongs to node %q too", m, other.Name)
+		}
+	}
+	if !n.BMC.IsZero() {
+		if other := claim(inv.bmc, n.BMC, n); other != nil {
+			fault("bmc %v belongs to node %q too", n.BMC, other.Name)
+		}
+	}
+	if !n.UUID.IsZero() {
+		if other := claim(inv.uuid, n.UUID, n); other != nil {
+			fault("uuid %v belongs to node %q too", n.UUID, other.Name)
+		}
+	}
+	if n.Serial != "" {
+		if other := claim(inv.serial, n.Serial, n); other != nil {
+			fault("serial %q belongs to node %q too", n.Serial, other.Name)
+		}
+	}
+	if n.Addr.IsValid() {
+		if other := claim(addrs, n.Addr, n); other != nil {
+			fault("address %v is reserved for node %q too", n.Addr, other.Name)
+		}
+	}
+	return errs
+}
+
+// claim enters n under key unless another node has it, and returns that one.
+func claim[K comparable](index map[K]*Node, key K, n *Node) *Node {
+	if other := index[key]; other != nil {
+		return other
+	}
+	index[key] = n
+	return nil
+}
+
+// Nodes returns all nodes in the order of the configuration. The slice is
+// shared: do not change it.
+func (inv *Inventory) Nodes() []Node { return inv.nodes }
+
+// ByName finds a node by its name.
+func (inv *Inventory) ByName(name string) (*Node, bool) { return found(inv.name[name]) }
+
+// ByMAC finds the node that boots from the NIC with this address. The address
+// of a BMC does not count: a BMC is not its node.
+func (inv *Inventory) ByMAC(m MAC) (*Node, bool) { return found(inv.mac[m]) }
+
+// ByBMC finds the node whose BMC has this address.
+func (inv *Inventory) ByBMC(m MAC) (*Node, bool) { return found(inv.bmc[m]) }
+
+// Find finds a node by MAC first, then by UUID when it is plausible, then by
+// serial number: the order of trust (a MAC is unique, a UUID often is).
+func (inv *Inventory) Find(m MAC, u UUID, serial string) (*Node, bool) {
+	if n, ok := inv.ByMAC(m); ok {
+		return n, true
+	}
+	if n := inv.uuid[u]; n != nil && u.Plausible() {
+		return n, true
+	}
+	return found(inv.serial[serial])
+}
+
+func found(n *Node) (*Node, bool) { return n, n != nil }
+
+// Role finds a role by its name.
+func (inv *Inventory) Role(name string) (Role, bool) {
+	r, ok := inv.roles[name]
+	return r, ok
+}
+
+// Roles returns all roles, unordered.
+func (inv *Inventory) Roles() map[string]Role { return inv.roles }
