@@ -1,0 +1,89 @@
+// Package artifacts finds the releases under a root and says which of them a
+// node boots.
+//
+// A release of a role is a directory of three files that belong together:
+//
+//	<root>/ephemeral/data/<role dir>/<id>/<kernel version>-<id>[-ARCH].kernel
+//	<root>/ephemeral/data/<role dir>/<id>/initrd.img-<id>[-ARCH].xz
+//	<root>/ephemeral/data/<role dir>/<id>/[secure-]<base>-<id>[-ARCH].squashfs
+//
+// ARCH is x86_64 or aarch64, <base> one of the role's squashfs names, and the
+// secure- variant wins over the plain one. Everything else in there is ignored:
+// check sums, text files, partial downloads, hidden files, directories such as
+// old, and links to release directories.
+//
+// The three are one Set or none: a member that is missing, unreadable, empty,
+// cut short or of the wrong kind makes a Problem that names it, never a set
+// with a hole, and nothing is ever taken from a second release to fill it.
+// Modification times have no say. The package reads; it changes nothing and
+// keeps no state, so all of it may be used from several goroutines.
+package artifacts
+
+import (
+	"path"
+	"regexp"
+
+	"bootd/internal/node"
+)
+
+// DataDir is the directory under the root that holds one directory per role.
+const DataDir = "ephemeral/data"
+
+// A Channel tells finished releases from development builds.
+type Channel string
+
+// The channels.
+const (
+	Stable   Channel = "stable"   // id is X.Y.Z
+	Unstable Channel = "unstable" // id is anything else
+)
+
+var stableID = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+
+// ChannelOf returns the channel that a release id belongs to.
+func ChannelOf(id string) Channel {
+	if stableID.MatchString(id) {
+		return Stable
+	}
+	return Unstable
+}
+
+// A Set is one complete release of one role for one architecture. Paths are
+// relative to the root and use slashes, sizes are in bytes.
+type Set struct {
+	Role         string  `json:"role"`
+	Release      string  `json:"release"`
+	Channel      Channel `json:"channel"`
+	Arch         string  `json:"arch,omitempty"` // x86_64, aarch64; empty: the file names carry none
+	Kernel       string  `json:"kernel"`
+	Initrd       string  `json:"initrd"`
+	Squashfs     string  `json:"squashfs"`
+	KernelSize   int64   `json:"kernel_size"`
+	InitrdSize   int64   `json:"initrd_size"`
+	SquashfsSize int64   `json:"squashfs_size"`
+}
+
+// A Problem is why a release, or all releases of a role, cannot be used.
+type Problem struct {
+	Role    string `json:"role"`
+	Release string `json:"release,omitempty"` // empty: the directory of the role itself
+	Arch    string `json:"arch,omitempty"`    // as in Set
+	Member  string `json:"member,omitempty"`  // kernel, initrd, squashfs; empty: the whole directory
+	File    string `json:"file"`              // relative to the root
+	What    string `json:"what"`              // completes the sentence that File begins
+}
+
+// Error returns the problem as one line without the role and the release.
+func (p Problem) Error() string {
+	if p.Member == "" {
+		return p.File + " " + p.What
+	}
+	return p.Member + ": " + path.Base(p.File) + " " + p.What
+}
+
+// A Catalog is what was found for one role.
+type Catalog struct {
+	Role     node.Role
+	Sets     []Set     // newest first, whatever the channel
+	Problems []Problem // newest release first
+}
