@@ -1,0 +1,286 @@
+package dhcp
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"bootd/internal/timeline"
+)
+
+// An exchange is a request with what the settings say of it: the context of
+// one answer.
+type exchange struct {
+	*request
+	s        *Server
+	machines Machines
+	subnet   *Subnet
+	node     string // node name; empty: not in the inventory
+	now      time.Time
+}
+
+// answer settles one request (RFC 2131, section 4.3).
+func (s *Server) answer(r *request, now time.Time) {
+	set := s.settings.Load()
+	sub := set.subnetOf(r)
+	if sub == nil {
+		s.Metrics.dropped("no subnet")
+		s.Log.Debug("no subnet for packet", "mac", r.MAC, "iface", r.link.ifname, "ip", r.GIAddr, "type", r.Type)
+		return
+	}
+	x := &exchange{request: r, s: s, machines: set.machines, subnet: sub, node: set.machines.Name(r.Client), now: now}
+	switch {
+	case r.on4011:
+		x.pxe()
+	case r.Type == dhcpv4.MessageTypeDiscover:
+		x.discover()
+	case r.Type == dhcpv4.MessageTypeRequest:
+		x.confirm()
+	case r.Type == dhcpv4.MessageTypeDecline:
+		x.decline()
+	case r.Type == dhcpv4.MessageTypeRelease:
+		x.release()
+	case r.Type == dhcpv4.MessageTypeInform:
+		x.inform()
+	default:
+		s.Metrics.dropped("not a client's message")
+	}
+}
+
+// subnetOf chooses the subnet of a request: the relay's, else the one of the
+// address the client has, else the interface's; among several on an interface
+// the one that has the address asked for, or a reservation.
+func (set *settings) subnetOf(r *request) *Subnet {
+	for _, a := range []netip.Addr{r.GIAddr, r.CIAddr, r.localSource()} {
+		if a.IsValid() {
+			return set.containing(a, r)
+		}
+	}
+	var first *Subnet
+	reserved := set.machines.Reserved(r.Client)
+	for i := range set.subnets {
+		sub := &set.subnets[i]
+		switch {
+		case sub.Interface != r.link.ifname:
+		case r.Asked.IsValid() && sub.Prefix.Contains(r.Asked), !r.Asked.IsValid() && reserved.IsValid() && sub.Prefix.Contains(reserved):
+			return sub
+		case first == nil:
+			first = sub
+		}
+	}
+	return first
+}
+
+// localSource is the source address of an INFORM without ciaddr, or of a
+// request on the PXE port.
+func (r *request) localSource() netip.Addr {
+	if a := r.from.Addr(); (r.on4011 || r.Type == dhcpv4.MessageTypeInform) && a.IsValid() && !a.IsUnspecified() {
+		return a
+	}
+	return netip.Addr{}
+}
+
+// containing returns the subnet of a. A client that came by broadcast with an
+// address of nowhere is on the subnet of the interface: it moved.
+func (set *settings) containing(a netip.Addr, r *request) *Subnet {
+	var local *Subnet
+	for i := range set.subnets {
+		sub := &set.subnets[i]
+		if sub.Prefix.Contains(a) {
+			return sub
+		}
+		if sub.Interface == r.link.ifname && local == nil {
+			local = sub
+		}
+	}
+	if r.GIAddr.IsValid() || r.unicast {
+		return nil
+	}
+	return local
+}
+
+// discover offers an address (RFC 2131, section 4.3.1).
+func (x *exchange) discover() {
+	x.event(timeline.Event{Step: timeline.Discover})
+	b := x.bid(x.Asked)
+	boot := x.boot(b.reserved)
+	addr, ok := x.s.Leases.Offer(b, boot, x.now)
+	if !ok {
+		x.event(timeline.Event{Step: timeline.NoAddr, Err: "no address left in " + x.subnet.Prefix.String()})
+		x.s.Log.Warn("no address left", "node", x.node, "mac", x.MAC, "subnet", x.subnet.Prefix)
+		return
+	}
+	p := newReply(x.request, dhcpv4.MessageTypeOffer, x.subnet.Server)
+	x.fill(p, addr, boot)
+	x.send(p, timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File})
+}
+
+func (x *exchange) bid(asked netip.Addr) bid {
+	return bid{
+		subnet: x.subnet, key: keyOf(x.subnet, x.request), xid: x.TransactionID,
+		reserved: x.machines.Reserved(x.Client), asked: asked,
+	}
+}
+
+// boot asks what the client should load. addr may be zero.
+func (x *exchange) boot(addr netip.Addr) Boot {
+	if !x.Client.Boots() {
+		return Boot{}
+	}
+	c := x.Client
+	c.Addr = addr
+	return x.machines.Boot(c, x.subnet.Server)
+}
+
+// fill adds what OFFER and ACK have in common.
+func (x *exchange) fill(p *dhcpv4.DHCPv4, addr netip.Addr, boot Boot) {
+	setLease(p, x.request, addr, x.subnet.leaseTime(x.request))
+	setNetwork(p, x.request, x.subnet, x.node)
+	setBoot(p, x.request, x.subnet.Server, boot)
+}
+
+// confirm answers a REQUEST in whichever state the client is (RFC 2131,
+// section 4.3.2).
+func (x *exchange) confirm() {
+	asked := x.Asked
+	if !asked.IsValid() {
+		asked = x.CIAddr // RENEWING or REBINDING
+	}
+	if !asked.IsValid() {
+		x.s.Metrics.dropped("request for no address")
+		return
+	}
+	if x.Server.IsValid() && x.Server != x.subnet.Server {
+		x.s.Leases.Withdraw(keyOf(x.subnet, x.request))
+		x.event(timeline.Event{Step: timeline.Request, Addr: asked, Detail: "chose server " + x.Server.String()})
+		return
+	}
+	x.event(timeline.Event{Step: timeline.Request, Addr: asked})
+	c := claim{
+		bid: x.bid(asked), boot: x.boot(asked), selecting: x.Server.IsValid(),
+		dur: x.subnet.leaseTime(x.request),
+		lease: Lease{
+			ClientID: string(x.Options.Get(dhcpv4.OptionClientIdentifier)),
+			Hostname: string(x.Options.Get(dhcpv4.OptionHostName)),
+		},
+	}
+	v, boot, changes := x.s.Leases.Claim(c, x.now)
+	switch v {
+	case ack:
+		x.s.commits <- commit{changes, func(err error) { x.acknowledge(asked, boot, err) }}
+	case nak:
+		p := newNak(x.request, x.subnet.Server, "address not available")
+		x.send(p, timeline.Event{Step: timeline.Nak, Addr: asked, Detail: "asked for an address it may not have"})
+	}
+}
+
+// acknowledge sends the ACK once the lease is on disk, and nothing otherwise.
+func (x *exchange) acknowledge(addr netip.Addr, boot Boot, err error) {
+	if err != nil {
+		x.event(timeline.Event{Step: timeline.Ack, Addr: addr, Err: "lease could not be written to disk"})
+		return
+	}
+	p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
+	p.ClientIPAddr = x.ClientIPAddr
+	x.fill(p, addr, boot)
+	x.send(p, timeline.Event{Step: timeline.Ack, Addr: addr, File: boot.File})
+}
+
+// decline quarantines an address (RFC 2131, section 4.3.3).
+func (x *exchange) decline() {
+	if x.Server.IsValid() && x.Server != x.subnet.Server {
+		return
+	}
+	changes, ok := x.s.Leases.Decline(keyOf(x.subnet, x.request), x.Asked, x.now)
+	if !ok {
+		x.s.Metrics.dropped("decline of an address the client does not hold")
+		return
+	}
+	x.event(timeline.Event{Step: timeline.Decline, Addr: x.Asked, Err: "another host uses the address"})
+	x.s.Log.Warn("address declined: another host uses it", "node", x.node, "mac", x.MAC, "ip", x.Asked)
+	x.s.commits <- commit{changes, func(error) {}}
+}
+
+// release ends a lease (RFC 2131, section 4.3.4).
+func (x *exchange) release() {
+	if x.Server.IsValid() && x.Server != x.subnet.Server {
+		return
+	}
+	changes, ok := x.s.Leases.Release(keyOf(x.subnet, x.request), x.CIAddr, x.now)
+	if !ok {
+		x.s.Metrics.dropped("release of an address the client does not hold")
+		return
+	}
+	x.event(timeline.Event{Step: timeline.Release, Addr: x.CIAddr})
+	x.s.commits <- commit{changes, func(error) {}}
+}
+
+// inform gives parameters, and no lease, to a client that has an address (RFC
+// 2131, section 4.3.5).
+func (x *exchange) inform() {
+	p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
+	p.ClientIPAddr = x.ClientIPAddr
+	setNetwork(p, x.request, x.subnet, x.node)
+	boot := x.boot(x.CIAddr)
+	setBoot(p, x.request, x.subnet.Server, boot)
+	x.send(p, timeline.Event{Step: timeline.Inform, Addr: x.CIAddr, File: boot.File})
+}
+
+// pxe answers the boot server request of PXE 2.1, section 2.2.1: what to load
+// and nothing of a lease. Clients come here when some server's offer carried
+// option 60, ours or not.
+func (x *exchange) pxe() {
+	switch x.Type {
+	case dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeInform:
+	default:
+		return
+	}
+	boot := x.boot(x.from.Addr())
+	if boot.File == "" {
+		return
+	}
+	p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
+	p.ClientIPAddr = x.ClientIPAddr
+	setBoot(p, x.request, x.subnet.Server, boot)
+	p.UpdateOption(dhcpv4.OptClassIdentifier(classPXE))
+	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, pxeNoDiscovery))
+	x.send(p, timeline.Event{Step: timeline.Ack, Addr: x.from.Addr(), File: boot.File, Detail: "PXE port"})
+}
+
+// pxeNoDiscovery is PXE option 43 with PXE_DISCOVERY_CONTROL 8: load the file
+// named here, no discovery, no menu.
+var pxeNoDiscovery = []byte{6, 1, 8, 255}
+
+// send sends a reply and records the step.
+func (x *exchange) send(p *dhcpv4.DHCPv4, e timeline.Event) {
+	d := route(x.request, p)
+	err := x.link.Send(marshal(p, x.request), x.subnet.Server, d)
+	if err != nil {
+		e.Err = "reply not sent: " + err.Error()
+		x.warnSend(d, err)
+	}
+	x.s.Metrics.sent(p.MessageType())
+	x.event(e)
+}
+
+// warnSend logs a failure to send, at most once a minute: it fails for
+// everybody at once.
+func (x *exchange) warnSend(d destination, err error) {
+	last, now := x.s.sendErr.Load(), x.now.Unix()
+	if now-last >= int64(sendErrLog/time.Second) && x.s.sendErr.CompareAndSwap(last, now) {
+		x.s.Log.Warn("reply not sent", "node", x.node, "mac", x.MAC, "ip", d.to, "iface", x.link.ifname, "err", err)
+	}
+}
+
+// event records a step of this client.
+func (x *exchange) event(e timeline.Event) {
+	e.Node, e.MAC, e.Stage, e.Arch = x.node, x.MAC, x.Client.Stage, x.Client.Arch.String()
+	x.s.Record(e)
+	level := x.s.Log.Debug
+	if x.node != "" {
+		level = x.s.Log.Info
+	}
+	level(string(e.Step), "node", x.node, "mac", x.MAC, "ip", e.Addr, "xid", x.TransactionID.String(),
+		"iface", x.link.ifname, "arch", e.Arch, "stage", e.Stage, "file", e.File, "err", e.Err)
+}

@@ -1,0 +1,119 @@
+package dhcp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"bootd/internal/node"
+	"bootd/internal/timeline"
+)
+
+// ArchUnknown is the architecture of a client that sends no option 93.
+const ArchUnknown Arch = 0xfffe
+
+// An Arch is a client system architecture type: a number of DHCP option 93
+// (RFC 4578, section 2.1; the numbers are IANA's "Processor Architecture
+// Types", which correct the RFC on 7 and 9).
+type Arch uint16
+
+var archNames = map[Arch]string{
+	0: "x86-bios", 6: "x86-efi", 7: "x64-efi", 9: "x64-efi(9)", 10: "arm32-efi", 11: "arm64-efi",
+	15: "x86-efi-http", 16: "x64-efi-http", 17: "x64-efi-http(17)", 18: "arm32-efi-http", 19: "arm64-efi-http",
+	25: "riscv32-efi", 27: "riscv64-efi", 28: "riscv64-efi-http", 37: "loong32-efi", 39: "loong64-efi", 40: "loong64-efi-http",
+}
+
+// String returns a short name, or the number of a type without one.
+func (a Arch) String() string {
+	if a == ArchUnknown {
+		return ""
+	}
+	if name, ok := archNames[a]; ok {
+		return name
+	}
+	return strconv.Itoa(int(a))
+}
+
+// A Client is what a machine says of itself.
+type Client struct {
+	MAC   node.MAC
+	UUID  node.UUID      // zero: not sent, or not one
+	Stage timeline.Stage // which program is asking
+	Arch  Arch           // ArchUnknown: not sent
+	Addr  netip.Addr     // address it has or is getting; set before Boot is asked
+}
+
+// Boots reports whether the client is one that loads what we name.
+func (c *Client) Boots() bool { return c.Stage != timeline.OS }
+
+// classify reads a client's stage and architecture. iPXE comes first: it says
+// PXEClient too. Option 60 gives the class by its prefix alone, because iPXE
+// shortens it to nine bytes after a chain load; the architecture is never
+// taken from it.
+func classify(p *dhcpv4.DHCPv4, mac node.MAC) Client {
+	c := Client{MAC: mac, UUID: uuidOption(p), Stage: timeline.OS, Arch: archOption(p)}
+	class := p.Options.Get(dhcpv4.OptionClassIdentifier)
+	switch {
+	case isIPXE(p):
+		c.Stage = timeline.IPXE
+	case bytes.HasPrefix(class, []byte(classHTTP)):
+		c.Stage = timeline.UEFIHTTP
+	case bytes.HasPrefix(class, []byte(classPXE)):
+		c.Stage = timeline.Firmware
+	}
+	return c
+}
+
+// Vendor classes (PXE 2.1; UEFI 2.10, section 24.7).
+const (
+	classPXE  = "PXEClient"
+	classHTTP = "HTTPClient"
+)
+
+// isIPXE reports whether iPXE is asking: by its user class, which it sends raw
+// and others as the list of RFC 3004, or by its own option 175.
+func isIPXE(p *dhcpv4.DHCPv4) bool {
+	class := p.Options.Get(dhcpv4.OptionUserClassInformation)
+	if string(class) == "iPXE" {
+		return true
+	}
+	for len(class) > 0 && len(class) > int(class[0]) {
+		end := 1 + int(class[0])
+		if string(class[1:end]) == "iPXE" {
+			return true
+		}
+		class = class[end:]
+	}
+	own := p.Options.Get(optIPXE)
+	return len(own) >= 2 && len(own) >= 2+int(own[1]) // at least one whole sub-option
+}
+
+// optIPXE is the option that carries iPXE's own sub-options.
+const optIPXE = dhcpv4.GenericOptionCode(175)
+
+// archOption reads the first type of option 93, a list of 16-bit numbers.
+func archOption(p *dhcpv4.DHCPv4) Arch {
+	b := p.Options.Get(dhcpv4.OptionClientSystemArchitectureType)
+	if len(b) < 2 {
+		return ArchUnknown
+	}
+	return Arch(binary.BigEndian.Uint16(b))
+}
+
+// uuidOption reads option 97: a zero byte and a GUID whose first three fields
+// are little-endian (RFC 4578, section 2.3, by way of UEFI). Anything else is
+// what some ROMs send, and means "not known".
+func uuidOption(p *dhcpv4.DHCPv4) node.UUID {
+	b := p.Options.Get(dhcpv4.OptionClientMachineIdentifier)
+	if len(b) != 17 || b[0] != 0 {
+		return node.UUID{}
+	}
+	u := node.UUID(b[1:])
+	u[0], u[1], u[2], u[3] = u[3], u[2], u[1], u[0]
+	u[4], u[5] = u[5], u[4]
+	u[6], u[7] = u[7], u[6]
+	return u
+}
