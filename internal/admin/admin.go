@@ -1,0 +1,71 @@
+// Package admin is the administrators' interface of the daemon: HTTP with JSON
+// over a unix socket, and the client of it that bootctl uses.
+//
+//	GET /v1/health            Health
+//	GET /v1/status            []Status, sorted by machine
+//	GET /v1/story/{machine}   Story of a node, or of a MAC that is no node's
+//	GET /v1/events            timeline.Event per line, as they happen, until the caller leaves
+//
+// An error is a status of 400 or more and {"error": "..."}. The socket is for
+// its owner only (mode 0600): who can open it may ask everything. Fields are
+// added to the types, never renamed or removed.
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"bootd/deploy"
+	"bootd/internal/node"
+	"bootd/internal/timeline"
+)
+
+// ErrUnknown is returned when a machine is neither in the inventory nor was
+// ever seen.
+var ErrUnknown = errors.New("no such node, and nothing was ever seen of it")
+
+// ErrNotRunning is returned when nobody answers on the socket.
+var ErrNotRunning = errors.New("the daemon is not running")
+
+// Health is what the daemon says of itself.
+type Health struct {
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Config  string    `json:"config,omitempty"` // path; empty: started with flags alone
+	Reload  string    `json:"reload,omitempty"` // why the last reload failed; empty: it did not
+}
+
+// Status is how one machine stands.
+type Status struct {
+	Machine string           `json:"machine"` // node name, or MAC of a stranger
+	Known   bool             `json:"known"`   // in the inventory
+	Role    string           `json:"role,omitempty"`
+	MAC     node.MAC         `json:"mac,omitzero"` // seen last
+	Addr    netip.Addr       `json:"ip,omitzero"`  // leased last
+	Next    deploy.Decision  `json:"next"`         // what it will be told at its next boot
+	Outcome timeline.Outcome `json:"outcome"`      // of its last boot
+	Release string           `json:"release,omitempty"`
+	Stopped string           `json:"stopped"`
+	Last    time.Time        `json:"last,omitzero"` // of its last step
+}
+
+// Story is the last boot of a machine and what it will do next.
+type Story struct {
+	Machine string          `json:"machine"`
+	Known   bool            `json:"known"`
+	Next    deploy.Decision `json:"next"`
+	Boot    timeline.Story  `json:"boot"`
+}
+
+// A Backend answers for the daemon. Its methods are called concurrently.
+type Backend interface {
+	Health() Health
+	Status(now time.Time) []Status
+	// Story wraps ErrUnknown when there is no such machine.
+	Story(machine string, now time.Time) (Story, error)
+	// Watch returns events until ctx is done; the channel is closed early when
+	// the reader is too slow.
+	Watch(ctx context.Context) <-chan timeline.Event
+}

@@ -1,0 +1,125 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+
+	"bootd/internal/timeline"
+)
+
+// A Client asks the daemon behind one socket. Its methods return an error that
+// wraps ErrNotRunning when nobody answers there.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a client of the daemon at socket. It does not connect yet.
+func NewClient(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+// Health asks how the daemon is.
+func (c *Client) Health(ctx context.Context) (h Health, err error) {
+	return h, c.get(ctx, "/v1/health", &h)
+}
+
+// Status asks how all machines stand.
+func (c *Client) Status(ctx context.Context) (s []Status, err error) {
+	return s, c.get(ctx, "/v1/status", &s)
+}
+
+// Story asks for the last boot of a machine.
+func (c *Client) Story(ctx context.Context, machine string) (s Story, err error) {
+	return s, c.get(ctx, "/v1/story/"+url.PathEscape(machine), &s)
+}
+
+// ErrBehind is returned when events came faster than they were taken.
+var ErrBehind = errors.New("fell too far behind the events")
+
+// Watch calls visit for every event from now on, until ctx is done (it then
+// returns nil) or visit returns an error.
+func (c *Client) Watch(ctx context.Context, visit func(timeline.Event) error) error {
+	body, err := c.open(ctx, "/v1/events")
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	for lines.Scan() {
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		var e timeline.Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return fmt.Errorf("event: %w", err)
+		}
+		if err := visit(e); err != nil {
+			return err
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case lines.Err() != nil:
+		return fmt.Errorf("events: %w", lines.Err())
+	}
+	return ErrBehind
+}
+
+func (c *Client) get(ctx context.Context, path string, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	body, err := c.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(v); err != nil {
+		return fmt.Errorf("answer of the daemon: %w", err)
+	}
+	return nil
+}
+
+// open starts a request and returns the body of a good answer.
+func (c *Client) open(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://bootd"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("%s: %w", c.socket, ErrNotRunning)
+	case err != nil:
+		return nil, errors.Unwrap(err) // without the made-up URL
+	case res.StatusCode >= 400:
+		defer res.Body.Close()
+		return nil, c.failure(res)
+	}
+	return res.Body, nil
+}
+
+func (c *Client) failure(res *http.Response) error {
+	var f failure
+	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&f); err != nil {
+		return fmt.Errorf("the daemon answered %s", res.Status)
+	}
+	if res.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("%w", ErrUnknown)
+	}
+	return errors.New(f.Error)
+}
