@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strings"
 )
 
 // A Want is what the administrator wants a node to do at its next boot.
@@ -84,9 +85,30 @@ type Inventory struct {
 	serial map[string]*Node
 }
 
+// A Fault is one thing that is wrong with a node or role of an inventory. Its
+// fields say where, so that a caller who read the inventory from a file can
+// name the line.
+type Fault struct {
+	List    string // "nodes" or "roles": the argument of NewInventory
+	Index   int    // in that list
+	Name    string // of the node or role
+	Field   string // as the configuration spells it: "name", "macs", "bmc", ...
+	Item    int    // in the field, for "macs"; -1: the fault is with the whole field
+	Problem string
+}
+
+// Error names the node or role, the field and the problem.
+func (f *Fault) Error() string {
+	field := f.Field
+	if f.Item >= 0 {
+		field = fmt.Sprintf("%s[%d]", f.Field, f.Item)
+	}
+	return fmt.Sprintf("%s %q: %s: %s", strings.TrimSuffix(f.List, "s"), f.Name, field, f.Problem)
+}
+
 // NewInventory indexes nodes and roles. It refuses two nodes with the same
-// name, MAC, UUID, serial number or address, and a node of a role that does
-// not exist; the error joins every fault found.
+// name, MAC, UUID, serial number or address, a MAC that no NIC can have, and a
+// node of a role that does not exist; the error joins a *Fault for each.
 func NewInventory(nodes []Node, roles []Role) (*Inventory, error) {
 	inv := &Inventory{
 		nodes: nodes,
@@ -94,67 +116,85 @@ func NewInventory(nodes []Node, roles []Role) (*Inventory, error) {
 		bmc: map[MAC]*Node{}, uuid: map[UUID]*Node{}, serial: map[string]*Node{},
 	}
 	var errs []error
-	for _, r := range roles {
+	for i, r := range roles {
 		if _, dup := inv.roles[r.Name]; dup {
-			errs = append(errs, fmt.Errorf("role %q is defined twice", r.Name))
+			errs = append(errs, &Fault{"roles", i, r.Name, "name", -1, "defined twice"})
 		}
 		inv.roles[r.Name] = r
 	}
 	addrs := map[netip.Addr]*Node{}
 	for i := range nodes {
-		errs = append(errs, inv.add(&nodes[i], addrs)...)
+		errs = append(errs, inv.add(i, addrs)...)
 	}
-	for _, n := range nodes {
+	for i, n := range nodes {
 		if other := inv.mac[n.BMC]; other != nil {
-			errs = append(errs, fmt.Errorf("node %q: bmc %v is a boot MAC of node %q", n.Name, n.BMC, other.Name))
+			problem := fmt.Sprintf("%v is a boot MAC of node %q", n.BMC, other.Name)
+			errs = append(errs, &Fault{"nodes", i, n.Name, "bmc", -1, problem})
 		}
 	}
 	return inv, errors.Join(errs...)
 }
 
-// add indexes n and returns what is wrong with it.
-func (inv *Inventory) add(n *Node, addrs map[netip.Addr]*Node) (errs []error) {
-	fault := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("node %q: "+format, append([]any{n.Name}, args...)...))
+// add indexes node i and returns what is wrong with it.
+func (inv *Inventory) add(i int, addrs map[netip.Addr]*Node) (errs []error) {
+	n := &inv.nodes[i]
+	fault := func(field string, item int, format string, args ...any) {
+		errs = append(errs, &Fault{"nodes", i, n.Name, field, item, fmt.Sprintf(format, args...)})
 	}
 	if !ValidName(n.Name) {
-		fault("name is not a host name in lower case (letters, digits, hyphens)")
-	}
-	if other := claim(inv.name, n.Name, n); other != nil {
-		fault("name is used twice")
+		fault("name", -1, "%q is not a host name in lower case (letters, digits, hyphens)", n.Name)
+	} else if other := claim(inv.name, n.Name, n); other != nil {
+		fault("name", -1, "used twice")
 	}
 	if _, ok := inv.roles[n.Role]; !ok {
-		fault("role: %q is not defined", n.Role)
+		fault("role", -1, "%q is not defined", n.Role)
 	}
 	if len(n.MACs) == 0 {
-		fault("macs: a node needs at least one MAC address to be known by")
+		fault("macs", -1, "a node needs at least one MAC address to be known by")
 	}
-	for _, m := range n.MACs {
-		if other := claim(inv.mac, m, n); other != nil {
-			fault("mac %v belongs to node %q too", m, other.Name)
+	for j, m := range n.MACs {
+		if problem := notOfNIC(m); problem != "" {
+			fault("macs", j, "%v %s", m, problem)
+		} else if other := claim(inv.mac, m, n); other == n {
+			fault("macs", j, "%v is in the list twice", m)
+		} else if other != nil {
+			fault("macs", j, "%v belongs to node %q too", m, other.Name)
 		}
 	}
 	if !n.BMC.IsZero() {
-		if other := claim(inv.bmc, n.BMC, n); other != nil {
-			fault("bmc %v belongs to node %q too", n.BMC, other.Name)
+		if problem := notOfNIC(n.BMC); problem != "" {
+			fault("bmc", -1, "%v %s", n.BMC, problem)
+		} else if other := claim(inv.bmc, n.BMC, n); other != nil {
+			fault("bmc", -1, "%v belongs to node %q too", n.BMC, other.Name)
 		}
 	}
 	if !n.UUID.IsZero() {
 		if other := claim(inv.uuid, n.UUID, n); other != nil {
-			fault("uuid %v belongs to node %q too", n.UUID, other.Name)
+			fault("uuid", -1, "%v belongs to node %q too", n.UUID, other.Name)
 		}
 	}
 	if n.Serial != "" {
 		if other := claim(inv.serial, n.Serial, n); other != nil {
-			fault("serial %q belongs to node %q too", n.Serial, other.Name)
+			fault("serial", -1, "%q belongs to node %q too", n.Serial, other.Name)
 		}
 	}
 	if n.Addr.IsValid() {
 		if other := claim(addrs, n.Addr, n); other != nil {
-			fault("address %v is reserved for node %q too", n.Addr, other.Name)
+			fault("address", -1, "%v is reserved for node %q too", n.Addr, other.Name)
 		}
 	}
 	return errs
+}
+
+// notOfNIC says why m cannot be the address of a NIC; "" means that it can.
+func notOfNIC(m MAC) string {
+	switch {
+	case m.IsZero():
+		return "is the zero address, which no NIC has"
+	case m.IsGroup():
+		return "is a multicast address, which no NIC has"
+	}
+	return ""
 }
 
 // claim enters n under key unless another node has it, and returns that one.

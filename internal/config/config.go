@@ -1,0 +1,222 @@
+// Package config reads bootd's one configuration file.
+//
+// The file is YAML, read strictly: an unknown key, a value of the wrong kind or
+// a value that breaks a rule is a fault, and all faults of a file are reported
+// at once, in the order of the file, each with its line, its place in the file,
+// the value and the rule. A Config that Parse returns has no value left to
+// check, except what only the machine it runs on can tell: see Resolve.
+//
+// Parse opens no file and reads no clock. A Config is never changed after it
+// was made, so goroutines may share it; a reload makes a new one.
+//
+// Anchors, aliases, tags and merge keys are refused: nothing in this file needs
+// them, and they are how a small file becomes a large one.
+//
+// reference.yaml, beside this file, shows every key; docs/configuration.md
+// explains them.
+package config
+
+import (
+	_ "embed"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bootd/internal/node"
+)
+
+// What a file may hold at most: about 100,000 nodes.
+const maxSize = 16 << 20
+
+// Limits of the two lease times (protocol.md 1.8). A booting machine does not
+// renew while it downloads, so its lease must outlast the slowest download; an
+// address that a machine took only to boot should be free again soon after.
+const (
+	MinLease     = 5 * time.Minute
+	MaxLease     = 30 * 24 * time.Hour
+	MinBootLease = 10 * time.Minute
+	MaxBootLease = 30 * time.Minute
+)
+
+// A Config is a valid configuration. All paths are absolute and clean.
+type Config struct {
+	Root      string // web root
+	State     string // directory of leases, timeline and generations; never inside Root
+	Loaders   string // directory of the iPXE binaries
+	Log       Log
+	Admin     Admin
+	HTTP      HTTP
+	TFTP      TFTP
+	Subnets   []Subnet // none: no DHCP is served
+	Inventory *node.Inventory
+}
+
+// A Log says what is logged to standard error, and how.
+type Log struct {
+	Level  slog.Level // zero: info
+	Format Format     // zero: text
+}
+
+// A Format is a way to write log lines.
+type Format uint8
+
+// The formats.
+const (
+	Text Format = iota // key=value, for people
+	JSON               // one object per line
+)
+
+var formats = [...]string{Text: "text", JSON: "json"}
+
+// String returns the word used in the configuration.
+func (f Format) String() string { return formats[f] }
+
+// An Admin is the listener of the admin API.
+type Admin struct {
+	Socket string // path of the unix socket
+}
+
+// An HTTP is the listener of the boot plane.
+type HTTP struct {
+	Port uint16
+}
+
+// A TFTP is the TFTP listener.
+type TFTP struct {
+	Enabled bool // false: nothing listens, and machines without HTTP boot do not boot
+	Port    uint16
+}
+
+// An Option adds a rule that this package does not know.
+type Option func(*builder)
+
+// CheckArgs adds a rule for kernel arguments, of roles and of nodes. The check
+// returns why s cannot be used, without naming the place.
+func CheckArgs(check func(s string) error) Option {
+	return func(b *builder) { b.checkArgs = check }
+}
+
+// Parse reads a configuration. The name is that of the file, for messages. An
+// error is a Faults.
+func Parse(name string, data []byte, opts ...Option) (*Config, error) {
+	b := newBuilder(opts)
+	var r raw
+	tree := decode(data, &r, &b.faults)
+	if tree == nil {
+		return nil, b.err(name, nil)
+	}
+	c := b.config(r)
+	if err := b.err(name, tree); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Load reads the configuration file at path. An error is a Faults, or that of
+// opening or reading the file.
+func Load(path string, opts ...Option) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// One byte more than allowed lets Parse see that the file is too big.
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data, opts...)
+}
+
+// Default returns the configuration in which every key has its default: no
+// subnet, no node, and the built-in roles.
+func Default() *Config { return newBuilder(nil).config(raw{}) }
+
+// Flags is a configuration as small as a command line. Empty fields have the
+// defaults of the file's keys.
+type Flags struct {
+	Interface string // --interface, required
+	Range     string // --range, such as 10.1.1.100-10.1.1.200, required
+	Root      string // --root; may be relative to the working directory
+	State     string // --state; as Root
+	Loaders   string // --loaders; as Root
+	Socket    string // --socket; as Root
+}
+
+// FromFlags returns the configuration of one subnet, which Resolve completes,
+// and no nodes. An error is a Faults that names the flags.
+func FromFlags(f Flags) (*Config, error) {
+	b := newBuilder(nil)
+	root, subnet := place{}, place{}.item("subnets", 0, "")
+	b.flags = map[string]string{
+		root.key("root").String():            "--root",
+		root.key("state").String():           "--state",
+		root.key("loaders").String():         "--loaders",
+		root.key("admin").String():           "--socket",
+		root.key("admin", "socket").String(): "--socket",
+		subnet.key("interface").String():     "--interface",
+		subnet.item("pools", 0, "").String(): "--range",
+		subnet.key("pools").String():         "--range",
+	}
+	s := rawSubnet{Interface: f.Interface, Pools: []string{f.Range}}
+	r := raw{
+		Root: absolute(f.Root), State: absolute(f.State), Loaders: absolute(f.Loaders),
+		Admin:   rawAdmin{Socket: absolute(f.Socket)},
+		Subnets: []rawSubnet{s},
+	}
+	c := b.config(r)
+	if err := b.err("", nil); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// absolute leaves "" alone, and a path as it is when there is no working
+// directory, which the rules then refuse.
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+//go:embed minimal.yaml
+var minimal string
+
+// Minimal returns a short, commented file to start from.
+func Minimal() []byte { return []byte(minimal) }
+
+// Resolve completes a configuration with what the machine knows: a subnet
+// without a prefix gets that of its interface, one without a server address
+// gets the interface's address in it. Then the rules that need those are
+// checked. The function addrs returns the addresses of an interface with
+// their prefix lengths; its error is reported with the place. The receiver
+// stays as it is.
+func (c *Config) Resolve(addrs func(iface string) ([]Address, error)) (*Config, error) {
+	var f faults
+	resolved := *c
+	resolved.Subnets = make([]Subnet, len(c.Subnets))
+	for i, s := range c.Subnets {
+		at := place{}.item("subnets", i, "")
+		list, err := addrs(s.Interface)
+		if err != nil {
+			f.add(at.key("interface"), "%v", err)
+			continue
+		}
+		resolved.Subnets[i] = f.resolve(at, s, list)
+	}
+	if len(f.list) == 0 {
+		f.subnets(resolved.Subnets)
+		f.reservations(c.Inventory.Nodes(), resolved.Subnets)
+	}
+	if err := f.err("", nil); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return &resolved, nil
+}

@@ -1,0 +1,179 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+
+	"bootd/internal/node"
+)
+
+// builtin returns the roles that exist without being written (source 004).
+func builtin() []node.Role {
+	return []node.Role{
+		{Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable"},
+		{Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable"},
+	}
+}
+
+// inventory builds the nodes and roles, and indexes them.
+func (b *builder) inventory(r raw) *node.Inventory {
+	var roles []node.Role
+	for i, x := range r.Roles {
+		roles = append(roles, b.role(place{}.item("roles", i, x.Name), x))
+	}
+	for _, def := range builtin() {
+		if !slices.ContainsFunc(roles, func(r node.Role) bool { return r.Name == def.Name }) {
+			roles = append(roles, def)
+		}
+	}
+	var nodes []node.Node
+	for i, x := range r.Nodes {
+		nodes = append(nodes, b.node(place{}.item("nodes", i, x.Name), x))
+	}
+	inv, err := node.NewInventory(nodes, roles)
+	b.addInventory(err)
+	return inv
+}
+
+// addInventory records the faults that NewInventory found.
+func (b *builder) addInventory(err error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return
+	}
+	for _, err := range joined.Unwrap() {
+		var f *node.Fault
+		if !errors.As(err, &f) {
+			b.addAt(place{}, position{}, "%v", err)
+			continue
+		}
+		at := place{}.item(f.List, f.Index, f.Name)
+		if f.Item >= 0 {
+			b.add(at.item(f.Field, f.Item, ""), "%s", f.Problem)
+		} else {
+			b.add(at.key(f.Field), "%s", f.Problem)
+		}
+	}
+}
+
+// role builds a role. One with the name of a built-in role starts as that, so
+// that pinning it to a release is one line.
+func (b *builder) role(at place, r rawRole) node.Role {
+	base := node.Role{Channel: "stable"}
+	for _, def := range builtin() {
+		if def.Name == r.Name {
+			base = def
+		}
+	}
+	switch {
+	case r.Name == "":
+		b.add(at.key("name"), "missing")
+	case !node.ValidName(r.Name):
+		b.add(at.key("name"), "%q is not a name in lower case (letters, digits, hyphens)", r.Name)
+	}
+	role := node.Role{
+		Name:     r.Name,
+		Dir:      cmp.Or(b.element(at.key("dir"), r.Dir), base.Dir),
+		Squashfs: base.Squashfs,
+		Channel:  [...]string{"stable", "unstable"}[b.word(at.key("channel"), r.Channel, "stable", "unstable")],
+		Release:  b.element(at.key("release"), r.Release),
+		Args:     b.args(at.key("args"), r.Args),
+	}
+	if role.Dir == "" {
+		b.add(at.key("dir"), "missing")
+	}
+	if len(r.Squashfs) > 0 {
+		role.Squashfs = b.squashfs(at, r.Squashfs)
+	}
+	if len(role.Squashfs) == 0 {
+		b.add(at.key("squashfs"), "missing")
+	}
+	return role
+}
+
+// squashfs checks the base names of squashfs images. The prefix "secure-" is
+// not part of one: a release's secure- image is preferred by itself.
+func (b *builder) squashfs(at place, list []string) []string {
+	for i, s := range list {
+		at := at.item("squashfs", i, "")
+		switch {
+		case s == "":
+			b.add(at, "empty")
+		case strings.HasPrefix(s, "secure-"):
+			b.add(at, `%q: write it without "secure-", which is always preferred`, s)
+		case strings.HasSuffix(s, ".squashfs"):
+			b.add(at, "%q: write it without release and .squashfs", s)
+		}
+		b.element(at, s)
+	}
+	return list
+}
+
+// taken are names under the web root that are not boot directories.
+var taken = []string{"boot", "ephemeral"}
+
+func (b *builder) node(at place, r rawNode) node.Node {
+	switch {
+	case r.Name == "":
+		b.add(at.key("name"), "missing")
+	case slices.Contains(taken, r.Name):
+		b.add(at.key("name"), "%q is a directory of its own under the web root", r.Name)
+	}
+	if r.Role == "" {
+		b.add(at.key("role"), "missing")
+	}
+	n := node.Node{
+		Name:    r.Name,
+		Role:    r.Role,
+		UUID:    b.uuid(at.key("uuid"), r.UUID),
+		Serial:  r.Serial,
+		Addr:    b.addr(at.key("address"), r.Address),
+		Want:    b.want(at.key("boot"), r.Boot),
+		Release: b.element(at.key("release"), r.Release),
+		Args:    b.args(at.key("args"), r.Args),
+	}
+	for i, s := range r.MACs {
+		n.MACs = append(n.MACs, b.mac(at.item("macs", i, ""), s))
+	}
+	if r.BMC != "" {
+		n.BMC = b.mac(at.key("bmc"), r.BMC)
+	}
+	return n
+}
+
+// mac reads a hardware address. NewInventory refuses those no NIC has, except
+// that it takes a zero BMC for none.
+func (b *builder) mac(at place, s string) node.MAC {
+	m, err := node.ParseMAC(s)
+	switch {
+	case err != nil:
+		b.add(at, "%v", err)
+	case m.IsZero():
+		b.add(at, "%q is the zero address, which no NIC has", s)
+	}
+	return m
+}
+
+func (b *builder) uuid(at place, s string) node.UUID {
+	if s == "" {
+		return node.UUID{}
+	}
+	u, err := node.ParseUUID(s)
+	switch {
+	case err != nil:
+		b.add(at, "%v", err)
+	case !u.Plausible():
+		b.add(at, "%q is a placeholder that many machines have", s)
+	}
+	return u
+}
+
+func (b *builder) want(at place, s string) node.Want {
+	w, err := node.ParseWant(s)
+	if err != nil {
+		b.add(at, "%v", err)
+	}
+	return w
+}

@@ -1,0 +1,404 @@
+package config
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"bootd/internal/node"
+)
+
+// A Subnet is one segment that gets addresses from bootd.
+type Subnet struct {
+	Interface     string        // where its machines are
+	Prefix        netip.Prefix  // /8 to /30, masked; zero before Resolve: that of the interface
+	Server        netip.Addr    // our address there; zero before Resolve: that of the interface
+	Pools         []Range       // addresses for any machine, disjoint; none: reservations only
+	Exclude       []Range       // addresses of the pools not to lease, as written; see Excluded
+	Router        netip.Addr    // zero: none
+	DNS           []netip.Addr  // empty: none
+	NTP           []netip.Addr  // empty: none
+	Domain        string        // lower case; empty: none
+	Lease         time.Duration // for an operating system
+	BootLease     time.Duration // for firmware and iPXE
+	Authoritative bool          // refuse (NAK) addresses that are wrong for this subnet
+}
+
+// Excluded returns the addresses of the pools that no machine gets: Exclude,
+// and every machine that the subnet itself names (server, router, dns, ntp).
+// Addresses that the inventory reserves are not among them: their nodes get
+// them, whether in a pool or not.
+func (s Subnet) Excluded() []Range {
+	out := slices.Clone(s.Exclude)
+	for _, a := range slices.Concat([]netip.Addr{s.Server, s.Router}, s.DNS, s.NTP) {
+		if a.IsValid() {
+			out = append(out, Range{a, a})
+		}
+	}
+	return out
+}
+
+// A Range is the IPv4 addresses from First to Last, both included. The zero
+// Range is empty.
+type Range struct{ First, Last netip.Addr }
+
+// Contains reports whether a is in the range.
+func (r Range) Contains(a netip.Addr) bool {
+	return r.First.IsValid() && a.Is4() && r.First.Compare(a) <= 0 && a.Compare(r.Last) <= 0
+}
+
+// Size returns the number of addresses.
+func (r Range) Size() int {
+	if !r.First.IsValid() {
+		return 0
+	}
+	return number(r.Last) - number(r.First) + 1
+}
+
+// String returns the notation of the configuration.
+func (r Range) String() string {
+	if r.First == r.Last {
+		return r.First.String()
+	}
+	return r.First.String() + "-" + r.Last.String()
+}
+
+func (r Range) overlaps(o Range) bool { return r.Contains(o.First) || o.Contains(r.First) }
+
+// number returns an IPv4 address as a number that can be counted with.
+func number(a netip.Addr) int {
+	b := a.As4()
+	return int(binary.BigEndian.Uint32(b[:]))
+}
+
+// parseRange reads A-B, or A alone.
+func parseRange(s string) (Range, error) {
+	from, to, ok := strings.Cut(s, "-")
+	if !ok {
+		to = from
+	}
+	first, err := netip.ParseAddr(strings.TrimSpace(from))
+	last, err2 := netip.ParseAddr(strings.TrimSpace(to))
+	switch {
+	case err != nil || err2 != nil || !first.Is4() || !last.Is4():
+		return Range{}, fmt.Errorf("%q is not a range of IPv4 addresses such as 10.1.1.100-10.1.1.200", s)
+	case last.Less(first):
+		return Range{}, fmt.Errorf("%q is reversed: write %v", s, Range{last, first})
+	}
+	return Range{first, last}, nil
+}
+
+func (b *builder) subnet(at place, r rawSubnet) Subnet {
+	return Subnet{
+		Interface:     b.iface(at.key("interface"), r.Interface),
+		Prefix:        b.prefix(at.key("subnet"), r.Subnet),
+		Server:        b.addr(at.key("server"), r.Server),
+		Pools:         b.ranges(at, "pools", r.Pools),
+		Exclude:       b.ranges(at, "exclude", r.Exclude),
+		Router:        b.addr(at.key("router"), r.Router),
+		DNS:           b.addrs(at, "dns", r.DNS),
+		NTP:           b.addrs(at, "ntp", r.NTP),
+		Domain:        b.domain(at.key("domain"), r.Domain),
+		Lease:         b.duration(at.key("lease"), r.Lease, time.Hour, MinLease, MaxLease),
+		BootLease:     b.duration(at.key("boot-lease"), r.BootLease, 20*time.Minute, MinBootLease, MaxBootLease),
+		Authoritative: b.boolean(at.key("authoritative"), r.Authoritative, true),
+	}
+}
+
+// prefix reads a network; "" is none.
+func (b *builder) prefix(at place, s string) netip.Prefix {
+	if s == "" {
+		return netip.Prefix{}
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || !p.Addr().Is4() {
+		b.add(at, "%q is not an IPv4 network such as 10.1.0.0/16", s)
+		return netip.Prefix{}
+	}
+	if err := checkPrefix(p); err != nil {
+		b.add(at, "%q %v", s, err)
+	}
+	return p.Masked()
+}
+
+// checkPrefix says why p cannot be a subnet.
+func checkPrefix(p netip.Prefix) error {
+	first := p.Addr().As4()[0]
+	switch {
+	case p.Bits() < 8 || p.Bits() > 30:
+		return errors.New("has no length from /8 to /30")
+	case first == 0 || first >= 224:
+		return errors.New("is not a network of machines")
+	case p != p.Masked():
+		return fmt.Errorf("has bits set after the prefix: write %v", p.Masked())
+	}
+	return nil
+}
+
+func (b *builder) ranges(at place, name string, list []string) (out []Range) {
+	for i, s := range list {
+		r, err := parseRange(s)
+		if err != nil {
+			b.add(at.item(name, i, ""), "%v", err)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// subnets checks every subnet and what they have to do with each other. Fields
+// that are zero are skipped: they are unknown, or have a fault already.
+func (f *faults) subnets(list []Subnet) {
+	for i, s := range list {
+		at := place{}.item("subnets", i, "")
+		f.within(at, s)
+		f.free(at, s)
+	}
+	f.interfaces(list)
+	f.disjointPrefixes(list)
+	f.disjointPools(list)
+}
+
+// within checks that the addresses of a subnet are addresses of machines in it.
+func (f *faults) within(at place, s Subnet) {
+	if !s.Prefix.IsValid() {
+		return
+	}
+	host := func(at place, a netip.Addr) {
+		if a.IsValid() {
+			if problem := notHost(a, s.Prefix); problem != "" {
+				f.add(at, "%v %s", a, problem)
+			}
+		}
+	}
+	host(at.key("server"), s.Server)
+	host(at.key("router"), s.Router)
+	for i, r := range s.Pools {
+		f.pool(at.item("pools", i, ""), r, s.Prefix)
+	}
+	for i, r := range s.Exclude {
+		if r.First.IsValid() && !(s.Prefix.Contains(r.First) && s.Prefix.Contains(r.Last)) {
+			f.add(at.item("exclude", i, ""), "%v is not within subnet %v", r, s.Prefix)
+		}
+	}
+}
+
+// notHost says why a cannot be the address of a machine in p.
+func notHost(a netip.Addr, p netip.Prefix) string {
+	switch {
+	case !p.Contains(a):
+		return fmt.Sprintf("is not within subnet %v", p)
+	case a == p.Addr():
+		return fmt.Sprintf("is the network address of %v", p)
+	case a == broadcast(p):
+		return fmt.Sprintf("is the broadcast address of %v", p)
+	}
+	return ""
+}
+
+// broadcast returns the last address of an IPv4 prefix.
+func broadcast(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	n := binary.BigEndian.Uint32(b[:]) | uint32(1<<(32-p.Bits())-1)
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
+}
+
+// pool checks that r has only addresses of machines in p. The network and
+// broadcast addresses are refused, not skipped: whoever writes them has another
+// prefix in mind.
+func (f *faults) pool(at place, r Range, p netip.Prefix) {
+	if !r.First.IsValid() {
+		return
+	}
+	hosts := Range{p.Addr().Next(), broadcast(p).Prev()}
+	switch {
+	case !p.Contains(r.First) || !p.Contains(r.Last):
+		f.add(at, "%v is not within subnet %v", r, p)
+	case !hosts.overlaps(r): // one address
+		f.add(at, "%v %s", r, notHost(r.First, p))
+	case !hosts.Contains(r.First):
+		f.add(at, "%v holds the network address of %v: begin at %v", r, p, hosts.First)
+	case !hosts.Contains(r.Last):
+		f.add(at, "%v holds the broadcast address of %v: end at %v", r, p, hosts.Last)
+	}
+}
+
+// free checks that each pool has an address to lease.
+func (f *faults) free(at place, s Subnet) {
+	excluded := s.Excluded()
+	slices.SortFunc(excluded, func(a, b Range) int { return a.First.Compare(b.First) })
+	for i, r := range s.Pools {
+		next := r.First
+		for _, x := range excluded {
+			if x.Contains(next) {
+				next = x.Last.Next()
+			}
+		}
+		if r.First.IsValid() && !r.Contains(next) {
+			f.add(at.item("pools", i, ""), "%v has no address left: all are excluded, or are server, router, dns or ntp", r)
+		}
+	}
+}
+
+// interfaces checks that the subnets of one interface can be told apart.
+func (f *faults) interfaces(list []Subnet) {
+	first := map[string]int{}
+	for i, s := range list {
+		j, again := first[s.Interface]
+		if !again {
+			first[s.Interface] = i
+		} else if s.Interface != "" && (!s.Prefix.IsValid() || !list[j].Prefix.IsValid()) {
+			f.add(place{}.item("subnets", i, "").key("interface"),
+				"%q is that of subnets[%d] too: give both their subnet", s.Interface, j)
+		}
+	}
+}
+
+// disjointPrefixes checks that no two subnets overlap, on whatever interface: a
+// reservation belongs to one subnet. Overlapping prefixes are nested, so in
+// order each needs only be compared with the last that is not within another.
+func (f *faults) disjointPrefixes(list []Subnet) {
+	order := sorted(len(list), func(i, j int) int {
+		a, b := list[i].Prefix, list[j].Prefix
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	outer := -1
+	for _, i := range order {
+		switch {
+		case !list[i].Prefix.IsValid():
+		case outer < 0 || !list[outer].Prefix.Overlaps(list[i].Prefix):
+			outer = i
+		default:
+			i, j := max(i, outer), min(i, outer)
+			f.add(place{}.item("subnets", i, "").key("subnet"), "%v overlaps %v of subnets[%d]",
+				list[i].Prefix, list[j].Prefix, j)
+		}
+	}
+}
+
+// disjointPools checks that no two pools overlap, of whatever subnets.
+func (f *faults) disjointPools(list []Subnet) {
+	type pool struct {
+		Range
+		at place
+	}
+	var pools []pool
+	for i, s := range list {
+		for j, r := range s.Pools {
+			if r.First.IsValid() {
+				pools = append(pools, pool{r, place{}.item("subnets", i, "").item("pools", j, "")})
+			}
+		}
+	}
+	order := sorted(len(pools), func(i, j int) int { return pools[i].First.Compare(pools[j].First) })
+	far := -1 // the pool before that reaches furthest
+	for _, i := range order {
+		if far >= 0 && pools[far].overlaps(pools[i].Range) {
+			p, q := pools[max(i, far)], pools[min(i, far)]
+			f.add(p.at, "%v overlaps %v of %v", p.Range, q.Range, q.at)
+		}
+		if far < 0 || pools[far].Last.Less(pools[i].Last) {
+			far = i
+		}
+	}
+}
+
+// sorted returns the numbers below n in the order of less, equal ones in their
+// own.
+func sorted(n int, less func(i, j int) int) []int {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, less)
+	return order
+}
+
+// reservations checks that the address of a node is that of a machine in one of
+// the subnets, and is not ours. It can only tell once every subnet is known,
+// and without subnets no DHCP is served, so that an address is only a note.
+func (f *faults) reservations(nodes []node.Node, list []Subnet) {
+	if len(list) == 0 || slices.ContainsFunc(list, func(s Subnet) bool { return !s.Prefix.IsValid() }) {
+		return
+	}
+	by := map[netip.Prefix]Subnet{}
+	lengths := map[int]bool{}
+	for _, s := range list {
+		by[s.Prefix], lengths[s.Prefix.Bits()] = s, true
+	}
+	for i, n := range nodes {
+		if n.Addr.IsValid() {
+			if problem := notReservable(n.Addr, by, lengths); problem != "" {
+				f.add(place{}.item("nodes", i, n.Name).key("address"), "%v %s", n.Addr, problem)
+			}
+		}
+	}
+}
+
+// notReservable says why a cannot be reserved in any of the subnets, of which
+// none is within another.
+func notReservable(a netip.Addr, by map[netip.Prefix]Subnet, lengths map[int]bool) string {
+	for bits := range lengths {
+		p, _ := a.Prefix(bits) // an IPv4 address has every length from /8 to /30
+		s, ok := by[p]
+		switch {
+		case !ok:
+			continue
+		case a == s.Server:
+			return fmt.Sprintf("is the server of subnet %v", p)
+		case a == s.Router:
+			return fmt.Sprintf("is the router of subnet %v", p)
+		}
+		return notHost(a, p)
+	}
+	return "is not within any subnet"
+}
+
+// An Address is an address of an interface with its prefix length, such as
+// 10.1.0.1/16.
+type Address = netip.Prefix
+
+// resolve completes s with the addresses of its interface.
+func (f *faults) resolve(at place, s Subnet, addrs []Address) Subnet {
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a Address) bool { return !a.Addr().Is4() })
+	if !s.Prefix.IsValid() {
+		if len(addrs) != 1 {
+			f.add(at.key("subnet"), "missing, and %s has %s", s.Interface, have(addrs))
+			return s
+		}
+		s.Prefix = addrs[0].Masked()
+		if err := checkPrefix(s.Prefix); err != nil {
+			f.add(at.key("subnet"), "missing, and %v of %s %v", addrs[0], s.Interface, err)
+			return s
+		}
+	}
+	i := slices.IndexFunc(addrs, func(a Address) bool {
+		return s.Prefix.Contains(a.Addr()) && (!s.Server.IsValid() || s.Server == a.Addr())
+	})
+	switch {
+	case i >= 0:
+		s.Server = addrs[i].Addr()
+	case s.Server.IsValid():
+		f.add(at.key("server"), "%v is not an address of %s, which has %s", s.Server, s.Interface, have(addrs))
+	default:
+		f.add(at.key("server"), "missing, and %s has no address in %v but %s", s.Interface, s.Prefix, have(addrs))
+	}
+	return s
+}
+
+// have lists the addresses of an interface for a message.
+func have(addrs []Address) string {
+	if len(addrs) == 0 {
+		return "no IPv4 address"
+	}
+	words := make([]string, len(addrs))
+	for i, a := range addrs {
+		words[i] = a.String()
+	}
+	return strings.Join(words, ", ")
+}

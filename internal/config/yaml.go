@@ -1,0 +1,413 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// A position is a line and a column in runes, both from 1.
+type position struct{ line, column int }
+
+// decode reads data into r and returns its tree, which locate needs. It returns
+// nil when the text as a whole cannot be read, and then has recorded why.
+func decode(data []byte, r *raw, f *faults) ast.Node {
+	tree, pos, problem := parse(data)
+	if problem != "" {
+		f.addAt(place{}, pos, "%s", problem)
+		return nil
+	}
+	d := decoder{f}
+	d.value(tree, reflect.ValueOf(r).Elem(), place{})
+	return tree
+}
+
+// parse returns the only document of data, or why there is none.
+func parse(data []byte) (ast.Node, position, string) {
+	if len(data) > maxSize {
+		return nil, position{}, fmt.Sprintf("file is bigger than %d MiB", maxSize>>20)
+	}
+	if pos, ok := invalidUTF8(data); ok {
+		return nil, pos, "not UTF-8 text"
+	}
+	tokens := lexer.Tokenize(string(bytes.TrimPrefix(data, []byte("\ufeff"))))
+	if pos, problem := bounds(tokens); problem != "" {
+		return nil, pos, problem
+	}
+	file, err := parseTokens(tokens)
+	if err != nil {
+		pos, problem := explain(err)
+		return nil, pos, problem
+	}
+	return document(file)
+}
+
+// parseTokens turns a panic of the parser into an error: the file is at fault
+// for something the parser's authors did not foresee, and bootd must survive a
+// reload of it.
+func parseTokens(tokens token.Tokens) (file *ast.File, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the YAML parser cannot read it: %v", p)
+		}
+	}()
+	// Duplicate keys are ours to report: the parser stops at the first.
+	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+}
+
+// document returns the only document of a file, which holds keys.
+func document(file *ast.File) (ast.Node, position, string) {
+	var docs []ast.Node
+	for _, d := range file.Docs {
+		if d.Body != nil && d.Body.Type() != ast.CommentType {
+			docs = append(docs, d.Body)
+		}
+	}
+	switch {
+	case len(docs) == 0:
+		return nil, position{}, "file is empty: start from what bootd config init prints"
+	case len(docs) > 1:
+		return nil, positionOf(docs[1]), "a second YAML document: the file must be one"
+	}
+	if _, ok := pairs(docs[0]); !ok {
+		return nil, positionOf(docs[0]), kind(docs[0]) + ", where the file must be keys and values"
+	}
+	return docs[0], position{}, ""
+}
+
+// invalidUTF8 returns where data stops being UTF-8, if it does.
+func invalidUTF8(data []byte) (position, bool) {
+	if utf8.Valid(data) {
+		return position{}, false
+	}
+	pos := position{1, 1}
+	for len(data) > 0 {
+		r, n := utf8.DecodeRune(data)
+		if r == utf8.RuneError && n == 1 {
+			break
+		}
+		pos.column++
+		if r == '\n' {
+			pos = position{pos.line + 1, 1}
+		}
+		data = data[n:]
+	}
+	return pos, true
+}
+
+// explain turns an error of the YAML parser into one line.
+func explain(err error) (position, string) {
+	var e yaml.Error
+	if !errors.As(err, &e) || e.GetToken() == nil {
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		return position{}, "not valid YAML: " + line
+	}
+	msg := e.GetMessage()
+	if strings.ContainsRune(msg, '\t') {
+		msg = "a tab in the indentation, where YAML allows only spaces"
+	}
+	return at(e.GetToken()), "not valid YAML: " + strings.ReplaceAll(msg, "\n", " ")
+}
+
+// The parser is recursive, and its time grows with the square of the nesting
+// and of the keys of one mapping. This file nests five deep and has ten keys.
+const (
+	maxNesting = 20
+	maxKeys    = 200
+)
+
+// bounds looks at the tokens for what the parser must not see: what would take
+// it more than linear time, and what this file may not use. It returns the
+// first such thing.
+func bounds(tokens token.Tokens) (position, string) {
+	var open []level
+	dashes := 0 // on this line without a key or value between
+	for _, t := range tokens {
+		if t.Type != token.SequenceEntryType || t.Prev != nil && t.Prev.Position.Line != t.Position.Line {
+			dashes = 0
+		}
+		switch t.Type {
+		case token.AnchorType, token.AliasType:
+			return at(t), "anchors and aliases (& and *) are not allowed: quote the value if it is text"
+		case token.TagType:
+			return at(t), "tags (!) are not allowed: quote the value if it is text"
+		case token.MergeKeyType:
+			return at(t), "merge keys (<<) are not allowed"
+		case token.MappingKeyType:
+			return at(t), `explicit keys ("? key") are not allowed: write "key: value"`
+		case token.DirectiveType:
+			return at(t), "directives (%) are not allowed: quote the value if it is text"
+		case token.SequenceStartType, token.MappingStartType:
+			open = append(open, level{flow: true})
+		case token.SequenceEndType, token.MappingEndType:
+			open = closeFlow(open)
+		case token.SequenceEntryType:
+			dashes++
+			open = closeBlock(open, t.Position.Column+1)
+		case token.MappingValueType:
+			if open = countKey(open, t); open[len(open)-1].keys > maxKeys {
+				return at(t), fmt.Sprintf("more than %d keys in one mapping", maxKeys)
+			}
+		}
+		if len(open)+dashes > maxNesting {
+			return at(t), fmt.Sprintf("nested more than %d deep", maxNesting)
+		}
+	}
+	return position{}, ""
+}
+
+// A level is a mapping, or a flow sequence, that a token is inside of.
+type level struct {
+	flow   bool // { or [; else a block mapping
+	column int  // of the keys of a block mapping
+	keys   int
+}
+
+// closeFlow leaves the innermost { or [.
+func closeFlow(open []level) []level {
+	for len(open) > 0 && !open[len(open)-1].flow {
+		open = open[:len(open)-1]
+	}
+	return open[:max(len(open)-1, 0)]
+}
+
+// closeBlock leaves the block mappings whose keys are at column or further
+// right. Inside { or [ there are none.
+func closeBlock(open []level, column int) []level {
+	for len(open) > 0 && !open[len(open)-1].flow && open[len(open)-1].column >= column {
+		open = open[:len(open)-1]
+	}
+	return open
+}
+
+// countKey counts the key before the colon t.
+func countKey(open []level, t *token.Token) []level {
+	if n := len(open); n > 0 && open[n-1].flow {
+		open[n-1].keys++
+		return open
+	}
+	column := t.Position.Column
+	if t.Prev != nil {
+		column = t.Prev.Position.Column
+	}
+	open = closeBlock(open, column+1)
+	if n := len(open); n == 0 || open[n-1].column < column {
+		open = append(open, level{column: column})
+	}
+	open[len(open)-1].keys++
+	return open
+}
+
+// A decoder copies a tree into the raw types.
+type decoder struct{ *faults }
+
+// value copies n, which is at a place, into v: text, a list or a struct.
+func (d decoder) value(n ast.Node, v reflect.Value, at place) {
+	if n == nil || n.Type() == ast.NullType {
+		return // as if the key were not there
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(d.text(n, at))
+	case reflect.Struct:
+		d.mapping(n, v, at)
+	default:
+		d.list(n, v, at)
+	}
+}
+
+func (d decoder) text(n ast.Node, at place) string {
+	var s string
+	switch n := n.(type) {
+	case *ast.StringNode:
+		s = n.Value
+	case *ast.LiteralNode:
+		s = n.Value.Value
+	case ast.ScalarNode:
+		s = n.GetToken().Value
+	default:
+		d.add(at, "%s, where one value is wanted", kind(n))
+		return ""
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(s[i:])
+		d.add(at, "%.60q holds %U, which is not a printable character", s, r)
+	}
+	return s
+}
+
+func (d decoder) list(n ast.Node, v reflect.Value, at place) {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		d.add(at, "%s, where a list is wanted, such as [...]", kind(n))
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
+	for i, item := range seq.Values {
+		d.value(item, v.Index(i), place{at.last.up}.item(at.last.name, i, label(item)))
+	}
+}
+
+func (d decoder) mapping(n ast.Node, v reflect.Value, at place) {
+	list, ok := pairs(n)
+	if !ok {
+		d.add(at, "%s, where keys and values are wanted", kind(n))
+		return
+	}
+	known := keys(v.Type())
+	lines := map[string]int{}
+	for _, pair := range list {
+		key, pos := keyText(pair), positionOf(pair.Key)
+		field := slices.Index(known, key)
+		switch first, dup := lines[key]; {
+		case field < 0:
+			d.addAt(at, pos, "unknown key %.60q%s", key, meant(key, known))
+		case dup:
+			d.addAt(at, pos, "key %q is there twice, first on line %d", key, first)
+		default:
+			lines[key] = pos.line
+			d.value(pair.Value, v.Field(field), at.key(key))
+		}
+	}
+}
+
+// keys returns the keys of a raw struct.
+func keys(t reflect.Type) (list []string) {
+	for i := range t.NumField() {
+		list = append(list, t.Field(i).Tag.Get("yaml"))
+	}
+	return list
+}
+
+// pairs returns the keys and values of n and reports whether it is a mapping.
+func pairs(n ast.Node) ([]*ast.MappingValueNode, bool) {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return n.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{n}, true
+	}
+	return nil, false
+}
+
+func keyText(pair *ast.MappingValueNode) string {
+	if s, ok := pair.Key.(*ast.StringNode); ok {
+		return s.Value
+	}
+	return pair.Key.GetToken().Value
+}
+
+// label returns the name by which messages call an item of a list.
+func label(n ast.Node) string {
+	list, _ := pairs(n)
+	for _, pair := range list {
+		if s, ok := pair.Value.(ast.ScalarNode); ok && keyText(pair) == "name" && s.Type() != ast.NullType {
+			return s.GetToken().Value
+		}
+	}
+	return ""
+}
+
+// kind says what n is.
+func kind(n ast.Node) string {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "keys and values"
+	case *ast.SequenceNode:
+		return "a list"
+	}
+	return fmt.Sprintf("%.60q", n.GetToken().Value)
+}
+
+func at(t *token.Token) position { return position{t.Position.Line, t.Position.Column} }
+
+// positionOf returns where n begins; a block mapping begins with its first key.
+func positionOf(n ast.Node) position {
+	if m, ok := n.(*ast.MappingNode); ok && m.IsFlowStyle {
+		return at(m.Start)
+	}
+	if list, ok := pairs(n); ok && len(list) > 0 {
+		return at(list[0].Key.GetToken())
+	}
+	return at(n.GetToken())
+}
+
+// locate returns the position of the value at a place, or of the nearest thing
+// around it when there is none.
+func locate(n ast.Node, p place) position {
+	pos := positionOf(n)
+	for _, s := range p.steps() {
+		pair := lookup(n, s.name)
+		if pair == nil {
+			return pos
+		}
+		n, pos = pair.Value, positionOf(pair.Key)
+		if seq, ok := n.(*ast.SequenceNode); ok && s.index >= 0 && s.index < len(seq.Values) {
+			n = seq.Values[s.index]
+		}
+		if n == nil || n.Type() == ast.NullType {
+			return pos
+		}
+		pos = positionOf(n)
+	}
+	return pos
+}
+
+func lookup(n ast.Node, key string) *ast.MappingValueNode {
+	list, _ := pairs(n)
+	for _, pair := range list {
+		if keyText(pair) == key {
+			return pair
+		}
+	}
+	return nil
+}
+
+// meant ends a message about an unknown key with the known one it is close to,
+// or with all of them.
+func meant(key string, known []string) string {
+	best, least := "", 3
+	if len(key) <= 64 {
+		for _, k := range known {
+			if d := distance(strings.ToLower(key), k); d < least && d < len(k) {
+				best, least = k, d
+			}
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf(": did you mean %q?", best)
+	}
+	return ": known here are " + strings.Join(known, ", ")
+}
+
+// distance is the number of letters to insert, remove or replace to turn a
+// into b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			d := diagonal
+			if a[i] != b[j] {
+				d = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], d
+		}
+	}
+	return row[len(b)]
+}
