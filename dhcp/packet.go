@@ -30,6 +30,7 @@ const (
 	offCookie = 236
 	headerLen = 240
 	maxHops   = 16
+	maxOption = 255 // no option we read or echo is longer; joined beyond this it is somebody's test
 )
 
 // Hardware types (RFC 1700).
@@ -66,6 +67,11 @@ func parse(b []byte) (*request, error) {
 	p, err := dhcpv4.FromBytes(clean)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", errCodec, err)
+	}
+	for code, value := range p.Options {
+		if len(value) > maxOption {
+			delete(p.Options, code)
+		}
 	}
 	r := &request{DHCPv4: p, Type: p.MessageType()}
 	if r.Type == dhcpv4.MessageTypeNone {
@@ -155,10 +161,8 @@ func first(opts []option, code byte) []byte {
 // single lists the options whose repetition is an error and not a
 // continuation: the first one counts.
 func single(code byte) bool {
-	switch dhcpv4.GenericOptionCode(code) {
-	case dhcpv4.GenericOptionCode(dhcpv4.OptionDHCPMessageType),
-		dhcpv4.GenericOptionCode(dhcpv4.OptionRequestedIPAddress),
-		dhcpv4.GenericOptionCode(dhcpv4.OptionServerIdentifier):
+	switch code {
+	case dhcpv4.OptionDHCPMessageType.Code(), dhcpv4.OptionRequestedIPAddress.Code(), dhcpv4.OptionServerIdentifier.Code():
 		return true
 	}
 	return false

@@ -1,0 +1,323 @@
+package dhcp
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"bootd/internal/node"
+	"bootd/internal/store"
+	"bootd/internal/timeline"
+)
+
+// The segment of protocol.md, section 7: server .1, pool .100 to .199, two
+// machines.
+var (
+	serverAddr = netip.MustParseAddr("10.77.0.1")
+	m1         = node.MAC{0x52, 0x54, 0, 0xaa, 0xbb, 7}
+	m2         = node.MAC{0x52, 0x54, 0, 0xaa, 0xbb, 8}
+)
+
+func testSubnet() Subnet {
+	return Subnet{
+		Interface: "eth0", Prefix: netip.MustParsePrefix("10.77.0.0/24"), Server: serverAddr,
+		Pools:  []Range{{netip.MustParseAddr("10.77.0.100"), netip.MustParseAddr("10.77.0.199")}},
+		Router: netip.MustParseAddr("10.77.0.254"), DNS: []netip.Addr{netip.MustParseAddr("10.77.0.53")},
+		Domain: "mtl", Lease: time.Hour, BootLease: 20 * time.Minute, Authoritative: true,
+	}
+}
+
+// fixed is an inventory of reserved addresses by MAC.
+type fixed map[node.MAC]netip.Addr
+
+func (f fixed) Name(c Client) string {
+	if f[c.MAC].IsValid() {
+		return "ncn-m001"
+	}
+	return ""
+}
+func (f fixed) Reserved(c Client) netip.Addr { return f[c.MAC] }
+func (f fixed) Reservations() (all []netip.Addr) {
+	for _, a := range f {
+		all = append(all, a)
+	}
+	return all
+}
+func (f fixed) Boot(c Client, server netip.Addr) Boot {
+	switch {
+	case c.Stage == timeline.IPXE:
+		return Boot{File: "http://" + server.String() + "/boot/script.ipxe"}
+	case c.Stage == timeline.UEFIHTTP:
+		return Boot{File: "http://" + server.String() + "/boot/snponly.efi"}
+	case c.Arch == 0:
+		return Boot{File: "undionly.kpxe"}
+	case c.Arch == 7 || c.Arch == 9:
+		return Boot{File: "snponly.efi"}
+	}
+	return Boot{}
+}
+
+// disk is a store in memory that can fail.
+type disk struct {
+	mu      sync.Mutex
+	records map[string][]byte
+	broken  error
+}
+
+func (d *disk) Apply(changes []store.Change) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broken != nil {
+		return d.broken
+	}
+	for _, c := range changes {
+		if c.Value == nil {
+			delete(d.records, string(c.Key))
+			continue
+		}
+		d.records[string(c.Key)] = c.Value
+	}
+	return nil
+}
+
+func (d *disk) Scan(visit func(k, v []byte) error) error {
+	for k, v := range d.records {
+		if err := visit([]byte(k), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *disk) len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.records)
+}
+
+// sent is a reply as it left the server.
+type sent struct {
+	*dhcpv4.DHCPv4
+	raw []byte
+	destination
+}
+
+// pipe is a conn of channels.
+type pipe struct {
+	in   chan inboundPacket
+	out  chan sent
+	wake chan struct{}
+	once sync.Once
+}
+
+type inboundPacket struct {
+	b    []byte
+	from netip.AddrPort
+	to   netip.Addr
+}
+
+func newPipe() *pipe {
+	return &pipe{in: make(chan inboundPacket, 4096), out: make(chan sent, 4096), wake: make(chan struct{})}
+}
+
+func (p *pipe) Recv(b []byte) (int, netip.AddrPort, netip.Addr, error) {
+	select {
+	case pkt := <-p.in:
+		return copy(b, pkt.b), pkt.from, pkt.to, nil
+	case <-p.wake:
+		return 0, netip.AddrPort{}, netip.Addr{}, os.ErrDeadlineExceeded
+	}
+}
+
+func (p *pipe) Send(b []byte, _ netip.Addr, d destination) error {
+	reply, err := dhcpv4.FromBytes(b)
+	if err != nil {
+		return err
+	}
+	p.out <- sent{reply, append([]byte{}, b...), d}
+	return nil
+}
+
+func (p *pipe) SetReadDeadline(time.Time) error { p.once.Do(func() { close(p.wake) }); return nil }
+func (p *pipe) Close() error                    { return nil }
+
+// bench is a running server in a synctest bubble.
+type bench struct {
+	t      *testing.T
+	server *Server
+	disk   *disk
+	dhcp   *pipe
+	pxe    *pipe
+	events []timeline.Event
+	stop   func()
+}
+
+// run starts a server for the subnets and calls test in a bubble of fake time.
+func run(t *testing.T, subnets []Subnet, machines Machines, test func(b *bench)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, disk: &disk{records: map[string][]byte{}}}
+		b.start(subnets, machines)
+		test(b)
+		b.stop()
+	})
+}
+
+// start runs a server on what is on b's disk, as after a restart.
+func (b *bench) start(subnets []Subnet, machines Machines) {
+	b.dhcp, b.pxe = newPipe(), newPipe()
+	var mu sync.Mutex
+	b.server = &Server{Leases: NewLeases(), Store: b.disk, Record: func(e timeline.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		b.events = append(b.events, e)
+	}}
+	if err := b.server.Leases.Load(b.disk); err != nil {
+		b.t.Fatal(err)
+	}
+	b.server.Configure(subnets, machines)
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := make(chan error)
+	go func() {
+		done <- b.server.serve(ctx, []*link{{b.dhcp, "eth0", ServerPort}, {b.pxe, "eth0", PXEPort}})
+	}()
+	synctest.Wait()
+	b.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.t.Errorf("serve after cancel: got %v, want nil", err)
+		}
+	}
+}
+
+var broadcast68 = netip.MustParseAddrPort("0.0.0.0:68")
+
+// ask sends a packet by broadcast and returns the reply; nil is silence.
+func (b *bench) ask(p *dhcpv4.DHCPv4) *sent { return b.askBytes(p.ToBytes()) }
+
+func (b *bench) askBytes(p []byte) *sent {
+	return b.exchange(b.dhcp, inboundPacket{p, broadcast68, everybody})
+}
+
+func (b *bench) exchange(via *pipe, p inboundPacket) *sent {
+	b.t.Helper()
+	via.in <- p
+	synctest.Wait()
+	select {
+	case r := <-via.out:
+		return &r
+	default:
+		return nil
+	}
+}
+
+// must is ask for a packet that has to be answered with a given type.
+func (b *bench) must(p *dhcpv4.DHCPv4, want dhcpv4.MessageType) *sent {
+	b.t.Helper()
+	r := b.ask(p)
+	if r == nil {
+		b.t.Fatalf("%v: got silence, want %v", p.MessageType(), want)
+	}
+	if r.MessageType() != want {
+		b.t.Fatalf("%v: got %v, want %v", p.MessageType(), r.MessageType(), want)
+	}
+	return r
+}
+
+func (b *bench) silent(p *dhcpv4.DHCPv4) {
+	b.t.Helper()
+	if r := b.ask(p); r != nil {
+		b.t.Fatalf("%v: got %v, want silence", p.MessageType(), r.MessageType())
+	}
+}
+
+// lease takes mac through DISCOVER and REQUEST and returns its address.
+func (b *bench) lease(mac node.MAC, mods ...dhcpv4.Modifier) netip.Addr {
+	b.t.Helper()
+	offer := b.must(discover(mac, mods...), dhcpv4.MessageTypeOffer)
+	ack := b.must(selecting(mac, yiaddr(offer), mods...), dhcpv4.MessageTypeAck)
+	return yiaddr(ack)
+}
+
+func (b *bench) step(step timeline.Step) *timeline.Event {
+	for i := len(b.events) - 1; i >= 0; i-- {
+		if b.events[i].Step == step {
+			return &b.events[i]
+		}
+	}
+	return nil
+}
+
+func yiaddr(r *sent) netip.Addr { return addrOf(r.YourIPAddr) }
+
+func message(mac node.MAC, typ dhcpv4.MessageType, mods ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
+	p, err := dhcpv4.New(dhcpv4.WithHwAddr(mac[:]), dhcpv4.WithMessageType(typ))
+	if err != nil {
+		panic(err)
+	}
+	for _, mod := range mods {
+		mod(p)
+	}
+	return p
+}
+
+func discover(mac node.MAC, mods ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
+	return message(mac, dhcpv4.MessageTypeDiscover, mods...)
+}
+
+// selecting is the REQUEST that takes an offer of ours.
+func selecting(mac node.MAC, addr netip.Addr, mods ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
+	mods = append([]dhcpv4.Modifier{withAddr(54, serverAddr), withAddr(50, addr)}, mods...)
+	return message(mac, dhcpv4.MessageTypeRequest, mods...)
+}
+
+// rebooting is the REQUEST of a client that remembers its address.
+func rebooting(mac node.MAC, addr netip.Addr) *dhcpv4.DHCPv4 {
+	return message(mac, dhcpv4.MessageTypeRequest, withAddr(50, addr))
+}
+
+// renewing is the REQUEST of a client that has its address.
+func renewing(mac node.MAC, addr netip.Addr) *dhcpv4.DHCPv4 {
+	return message(mac, dhcpv4.MessageTypeRequest, withCIAddr(addr))
+}
+
+func withAddr(code uint8, a netip.Addr) dhcpv4.Modifier { return with(code, a.AsSlice()...) }
+
+func with(code uint8, value ...byte) dhcpv4.Modifier {
+	return dhcpv4.WithGeneric(dhcpv4.GenericOptionCode(code), value)
+}
+
+func withCIAddr(a netip.Addr) dhcpv4.Modifier {
+	return func(p *dhcpv4.DHCPv4) { p.ClientIPAddr = a.AsSlice() }
+}
+
+func withFlags(f uint16) dhcpv4.Modifier { return func(p *dhcpv4.DHCPv4) { p.Flags = f } }
+
+func withRelay(a netip.Addr) dhcpv4.Modifier {
+	return func(p *dhcpv4.DHCPv4) { p.GatewayIPAddr = a.AsSlice() }
+}
+
+// vector reads a captured packet.
+func vector(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "testdata", "vectors", name+".hex"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var errDiskFull = errors.New("no space left on device")

@@ -1,0 +1,287 @@
+package dhcp
+
+import (
+	"bytes"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"bootd/internal/node"
+	"bootd/internal/timeline"
+)
+
+// golden sends a captured packet and returns the reply.
+func (b *bench) golden(name string, change ...func([]byte)) *sent {
+	b.t.Helper()
+	p := vector(b.t, name)
+	for _, f := range change {
+		f(p)
+	}
+	r := b.askBytes(p)
+	if r == nil {
+		b.t.Fatalf("%s: got silence, want a reply", name)
+	}
+	return r
+}
+
+// setOption overwrites the value of an option in a packet, which has to have
+// that length.
+func setOption(code byte, value ...byte) func([]byte) {
+	return func(p []byte) {
+		for i := headerLen; p[i] != 255; i += 2 + int(p[i+1]) {
+			if p[i] == code {
+				copy(p[i+2:], value)
+				return
+			}
+		}
+		panic("option not in the vector")
+	}
+}
+
+// bootFile returns the boot file as option 67 and as the header say it.
+func bootFile(r *sent) (option, header string) {
+	return string(r.Options.Get(dhcpv4.OptionBootfileName)), r.BootFileName
+}
+
+// wantFile checks what has to hold of every reply that names a file: header
+// and options agree, and the options end in a counted NUL.
+func wantFile(t *testing.T, name string, r *sent, want string) {
+	t.Helper()
+	option, header := bootFile(r)
+	if option != want+"\x00" || header != want {
+		t.Errorf("%s: boot file got option %q header %q, want %q in both", name, option, header, want)
+	}
+	if addrOf(r.ServerIPAddr) != serverAddr || string(r.Options.Get(dhcpv4.OptionTFTPServerName)) != serverAddr.String()+"\x00" {
+		t.Errorf("%s: siaddr %v, option 66 %q, want %v in both", name, r.ServerIPAddr, r.Options.Get(dhcpv4.OptionTFTPServerName), serverAddr)
+	}
+}
+
+// PXE 2.1; RFC 4578, sections 2.1 to 2.3.
+func TestC42FirmwareOffer(t *testing.T) {
+	one(t, func(b *bench) {
+		offer := b.golden("ovmf_pxe_discover")
+		wantFile(t, "offer", offer, "snponly.efi")
+		if offer.Options.Has(dhcpv4.OptionClassIdentifier) {
+			t.Error("offer has option 60, which sends edk2 to port 4011")
+		}
+		in, _ := dhcpv4.FromBytes(vector(t, "ovmf_pxe_discover"))
+		if got, want := offer.Options.Get(dhcpv4.OptionClientMachineIdentifier), in.Options.Get(dhcpv4.OptionClientMachineIdentifier); !bytes.Equal(got, want) {
+			t.Errorf("option 97 got %x, want %x", got, want)
+		}
+		if e := b.step(timeline.Discover); e.Stage != timeline.Firmware || e.Arch != "x64-efi" {
+			t.Errorf("event got stage %q arch %q, want firmware x64-efi", e.Stage, e.Arch)
+		}
+		addr := yiaddr(offer).As4()
+		ack := b.golden("ovmf_pxe_request", setOption(50, addr[:]...))
+		if ack.MessageType() != dhcpv4.MessageTypeAck {
+			t.Fatalf("got %v, want ACK", ack.MessageType())
+		}
+		wantFile(t, "ack", ack, "snponly.efi")
+	})
+}
+
+// IANA, Processor Architecture Types.
+func TestC43Architectures(t *testing.T) {
+	for arch, want := range map[byte]string{0: "undionly.kpxe", 7: "snponly.efi", 9: "snponly.efi", 11: "", 27: "", 0xff: ""} {
+		one(t, func(b *bench) {
+			r := b.golden("ovmf_pxe_discover", setOption(93, 0, arch))
+			if _, header := bootFile(r); header != want {
+				t.Errorf("architecture %d: got file %q, want %q", arch, header, want)
+			}
+		})
+	}
+}
+
+func TestC44MachineIdentifiers(t *testing.T) {
+	for _, id := range [][]byte{{}, {0}, bytes.Repeat([]byte{0x44}, 16), append([]byte{5}, make([]byte, 16)...)} {
+		one(t, func(b *bench) { b.must(discover(m1, with(97, id...)), dhcpv4.MessageTypeOffer) })
+	}
+}
+
+// The first three fields of a GUID are little-endian.
+func TestUUIDOfOption97(t *testing.T) {
+	r, err := parse(vector(t, "ovmf_pxe_discover"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Client.UUID.String(); got != "11223344-5566-7788-99aa-bbccddeeff00" {
+		t.Errorf("got %s, want 11223344-5566-7788-99aa-bbccddeeff00", got)
+	}
+}
+
+// UEFI 2.10, section 24.7.
+func TestC45HTTPBoot(t *testing.T) {
+	one(t, func(b *bench) {
+		r := b.golden("ovmf_http_discover")
+		if got := r.ClassIdentifier(); !strings.HasPrefix(got, "HTTPClient") {
+			t.Errorf("option 60 got %q, want HTTPClient", got)
+		}
+		wantFile(t, "offer", r, "http://10.77.0.1/boot/snponly.efi")
+	})
+}
+
+func TestC46C47C48IPXE(t *testing.T) {
+	const script = "http://10.77.0.1/boot/script.ipxe"
+	check := func(t *testing.T, name string, r *sent) {
+		t.Helper()
+		wantFile(t, name, r, script)
+		if got := r.Options.Get(optIPXE); !bytes.Equal(got, []byte{0xb0, 1, 1}) {
+			t.Errorf("%s: option 175 got %x, want b00101", name, got)
+		}
+	}
+	one(t, func(b *bench) {
+		check(t, "2019", b.golden("ipxe2019_efi_discover"))
+		check(t, "2026", b.golden("ipxe2026_efi_discover"))
+		bios := []dhcpv4.Modifier{with(60, []byte("PXEClient:Arch:00000:UNDI:002001")...), with(93, 0, 0)}
+		check(t, "BIOS", b.must(discover(m1, append(bios, with(77, []byte("iPXE")...))...), dhcpv4.MessageTypeOffer))
+		check(t, "C47 short class", b.must(discover(m1, with(60, []byte("PXEClient")...), with(77, []byte("iPXE")...)), dhcpv4.MessageTypeOffer))
+		check(t, "C48 RFC 3004 list", b.must(discover(m1, with(77, []byte("\x03abc\x04iPXE")...)), dhcpv4.MessageTypeOffer))
+		check(t, "option 175 alone", b.must(discover(m1, append(bios, with(175, 19, 1, 1))...), dhcpv4.MessageTypeOffer))
+	})
+}
+
+// named offers a file of any length.
+type named struct {
+	fixed
+	file string
+}
+
+func (n named) Boot(Client, netip.Addr) Boot { return Boot{File: n.file} }
+
+func TestC49LongURL(t *testing.T) {
+	url := "http://10.77.0.1/" + strings.Repeat("x", 183)
+	run(t, []Subnet{testSubnet()}, named{file: url}, func(b *bench) {
+		option, header := bootFile(b.golden("ipxe2019_efi_discover"))
+		if option != url+"\x00" || header != "" {
+			t.Errorf("got option %d bytes, header %q, want the whole URL in 67 and an empty header", len(option), header)
+		}
+	})
+}
+
+// PXE 2.1, section 2.2.1.
+func TestC50PXEPort(t *testing.T) {
+	one(t, func(b *bench) {
+		client := netip.MustParseAddrPort("10.77.0.107:4011")
+		r := b.exchange(b.pxe, inboundPacket{vector(t, "ovmf_pxe_request_4011"), client, serverAddr})
+		if r == nil || r.MessageType() != dhcpv4.MessageTypeAck {
+			t.Fatalf("got %v, want ACK", r)
+		}
+		wantFile(t, "ack", r, "snponly.efi")
+		if r.to != client || r.fromPort != 4011 || yiaddr(r).IsValid() || r.Options.Has(dhcpv4.OptionIPAddressLeaseTime) {
+			t.Errorf("to %v from port %d yiaddr %v, want to %v from 4011 without a lease", r.to, r.fromPort, r.YourIPAddr, client)
+		}
+		if r.ClassIdentifier() != "PXEClient" || addrOf(r.Options.Get(dhcpv4.OptionServerIdentifier)) != serverAddr {
+			t.Errorf("option 60 %q, option 54 %v, want PXEClient and %v", r.ClassIdentifier(), r.Options.Get(dhcpv4.OptionServerIdentifier), serverAddr)
+		}
+		if got := r.Options.Get(dhcpv4.OptionVendorSpecificInformation); !bytes.Equal(got, []byte{6, 1, 8, 255}) {
+			t.Errorf("option 43 got %x, want 060108ff", got)
+		}
+		plain := inboundPacket{message(m1, dhcpv4.MessageTypeRequest).ToBytes(), client, serverAddr}
+		if r := b.exchange(b.pxe, plain); r != nil {
+			t.Errorf("no PXE client on 4011: got %v, want silence", r.MessageType())
+		}
+	})
+}
+
+// A plain system, and a BMC, are told nothing of booting.
+func TestSystemGetsNoBootFile(t *testing.T) {
+	one(t, func(b *bench) {
+		r := b.must(discover(m1, with(55, 66, 67)), dhcpv4.MessageTypeOffer)
+		if option, header := bootFile(r); option != "" || header != "" || addrOf(r.ServerIPAddr).IsValid() {
+			t.Errorf("got file %q %q siaddr %v, want none", option, header, r.ServerIPAddr)
+		}
+	})
+}
+
+// A reload between OFFER and ACK must not give a client half of each answer.
+func TestOfferAndAckNameTheSameFile(t *testing.T) {
+	run(t, []Subnet{testSubnet()}, named{file: "old.efi"}, func(b *bench) {
+		addr := yiaddr(b.golden("ovmf_pxe_discover")).As4()
+		b.server.Configure([]Subnet{testSubnet()}, named{file: "new.efi"})
+		wantFile(t, "ack", b.golden("ovmf_pxe_request", setOption(50, addr[:]...)), "old.efi")
+	})
+}
+
+func TestReservation(t *testing.T) {
+	mine := netip.MustParseAddr("10.77.0.11") // outside the pool
+	pooled := netip.MustParseAddr("10.77.0.100")
+	m3 := node.MAC{0x52, 0x54, 0, 0, 0, 3}
+	run(t, []Subnet{testSubnet()}, fixed{m1: mine, m2: pooled}, func(b *bench) {
+		if got := b.lease(m1); got != mine {
+			t.Errorf("reserved outside the pool: got %v, want %v", got, mine)
+		}
+		if got := yiaddr(b.must(discover(m3, withAddr(50, pooled)), dhcpv4.MessageTypeOffer)); got == pooled {
+			t.Errorf("stranger got the address reserved for another machine")
+		}
+		b.must(rebooting(m3, pooled), dhcpv4.MessageTypeNak)
+		if got := b.lease(m2); got != pooled {
+			t.Errorf("reserved inside the pool: got %v, want %v", got, pooled)
+		}
+		if got := b.must(discover(m1, with(55, 12)), dhcpv4.MessageTypeOffer).HostName(); got != "ncn-m001" {
+			t.Errorf("host name got %q, want ncn-m001", got)
+		}
+	})
+}
+
+// A node that gets a reservation is moved to it when it next asks.
+func TestNewReservationMovesClient(t *testing.T) {
+	mine := netip.MustParseAddr("10.77.0.11")
+	run(t, []Subnet{testSubnet()}, fixed{}, func(b *bench) {
+		before := b.lease(m1)
+		b.server.Configure([]Subnet{testSubnet()}, fixed{m1: mine})
+		b.must(renewing(m1, before), dhcpv4.MessageTypeNak)
+		if got := b.lease(m1); got != mine {
+			t.Errorf("after the reservation: got %v, want %v", got, mine)
+		}
+		if _, ok := b.server.Leases.ByAddr(before); ok || b.disk.len() != 1 {
+			t.Errorf("former address %v still has a record", before)
+		}
+	})
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	one(t, func(b *bench) {
+		b.lease(m1, with(61, 1, 2, 3), with(12, []byte("host\x1b[31m")...))
+		b.lease(m2)
+		before := b.server.Leases.All()
+		b.stop()
+		b.start([]Subnet{testSubnet()}, fixed{})
+		after := b.server.Leases.All()
+		if len(after) != 2 {
+			t.Fatalf("leases after a restart: got %d, want 2", len(after))
+		}
+		for i := range after {
+			w, g := before[i], after[i]
+			if g.Addr != w.Addr || g.Key != w.Key || g.ClientID != w.ClientID || g.Hostname != w.Hostname || g.Expires.Unix() != w.Expires.Unix() {
+				t.Errorf("got %+v, want %+v", g, w)
+			}
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	for _, name := range []string{"ovmf_pxe_discover", "ovmf_http_request", "ipxe2026_efi_request", "ovmf_pxe_request_4011"} {
+		f.Add(vector(f, name))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := parse(b)
+		if err != nil {
+			return
+		}
+		if out := marshal(newReply(r, dhcpv4.MessageTypeOffer, serverAddr), r); len(out) < minReply || len(out) > maxReply {
+			t.Errorf("reply of %d bytes, want %d to %d", len(out), minReply, maxReply)
+		}
+	})
+}
+
+func FuzzDecodeLease(f *testing.F) {
+	l := Lease{Addr: serverAddr, Key: Key{netip.MustParsePrefix("10.0.0.0/8"), "\x01abcdef"}, State: Bound, ClientID: "x"}
+	f.Add(l.Addr.AsSlice(), l.put().Value)
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		if l, err := decodeLease(key, value); err == nil && !bytes.HasPrefix(value, l.put().Value[:1]) {
+			t.Errorf("decoded a record of version %d", value[0])
+		}
+	})
+}
