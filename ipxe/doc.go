@@ -1,0 +1,44 @@
+// Package ipxe knows how a machine gets from its first loader to a running
+// kernel: which loader an architecture needs, the iPXE script that renders a
+// decision, and the HTTP routes a booting machine uses.
+//
+// # Routes
+//
+//	GET  /boot/script.ipxe?mac=&uuid=&serial=   the script of the machine that asks
+//	GET  /boot/autoexec.ipxe, /autoexec.ipxe    a script that asks for it (leased addresses only)
+//	GET  /boot/<loader>                         a loader of the table in loaders.go
+//	GET  /<node>/script.ipxe                    the script of a node, by name
+//	GET  /<node>/{kernel,initrd.img.xz,rootfs}  the boot directory of a node
+//	GET  /ephemeral/data/<dir>/<id>/<file>      the artifact tree
+//	POST /checkin/booted                        the booted system reports back (leased addresses only)
+//	GET  /report?step=&err=                     a script reports a failure (leased addresses only)
+//	GET  /healthz, /metrics
+//
+// Each GET may be a HEAD. Nothing else below the root is served: no listing,
+// no other directory, and no file a symbolic link names outside the root.
+//
+// # Promises
+//
+// No answer is a redirect, because UEFI HTTP Boot does not follow one; "//" is
+// read as "/". A path with "..", an encoded dot or slash, a backslash or a
+// control character is refused with 400. An error is one line of text, except
+// that a request for a script gets status 200 and a script that shows the
+// error, waits and asks again: iPXE runs nothing else, and gives up on the
+// rest. A server that is not ready or is full says 503 with Retry-After, which
+// iPXE obeys by itself.
+//
+// Files carry an exact Content-Length, a strong ETag and Last-Modified, and
+// may be fetched in ranges (RFC 9110, sections 8.8.3 and 14), one range at a
+// time; a request for several gets the whole file. A reader slower than 1 kB/s
+// over a minute is cut off. Each script, transfer, check-in and report is one
+// event; a HEAD is none.
+//
+// # Scripts
+//
+// iPXE has no quoting: it splits a line at blanks, then gives meaning to the
+// words "||", "&&" and ";", to a leading "#" and to "${". So each value that
+// goes into a command must pass an allow-list, and a value that does not is an
+// error that names it. Texts that are only shown on the screen lose the
+// characters that are not harmless. Scripts use only commands that the iPXE of
+// 2019 in Debian 12 has, and no script but that of deploy.Local touches a disk.
+package ipxe

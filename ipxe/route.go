@@ -1,0 +1,145 @@
+package ipxe
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"bootd/internal/node"
+)
+
+// maxPath and maxQuery bound what a request may ask for. The longest honest
+// path is an artifact's, the longest query that of EntryURL.
+const (
+	maxPath  = 512
+	maxQuery = 1024
+)
+
+// A kind is one row of the routes in the package comment.
+type kind uint8
+
+const (
+	nowhere kind = iota
+	bootScript
+	nodeScript
+	autoexec
+	loader
+	nodeFile
+	dataFile
+	checkIn
+	report
+	health
+	metrics
+)
+
+// A target is what a path asks for.
+type target struct {
+	kind kind
+	path string // cleaned, without a leading slash: what a person recognises
+	node string // for nodeScript and nodeFile
+	file string // loader name, or path below the root
+}
+
+// isScript reports whether iPXE will run the answer.
+func (t target) isScript() bool { return t.kind == bootScript || t.kind == nodeScript }
+
+// isFile reports whether the answer is a file.
+func (t target) isFile() bool { return t.kind == loader || t.kind == nodeFile || t.kind == dataFile }
+
+// method returns the method of a target; GET stands for HEAD too.
+func (t target) method() string {
+	if t.kind == checkIn {
+		return http.MethodPost
+	}
+	return http.MethodGet
+}
+
+// reserved are the first path elements that are ours, whatever the inventory
+// says.
+var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics"}
+
+// Reserved reports whether a node of this name would be hidden by a route.
+func Reserved(name string) bool { return slices.Contains(reserved, name) }
+
+// nodeFiles are the entries of a boot directory that are served.
+var nodeFiles = []string{"kernel", initrdName, "rootfs"}
+
+// parse returns the target of a request. A path that no honest client sends is
+// a refusal with status 400; one that leads nowhere is kind nowhere.
+//
+// A route is a closed list rather than a http.ServeMux, which redirects "//"
+// and "..", and a redirect ends a UEFI HTTP boot.
+func parse(r *http.Request) (target, error) {
+	p := r.URL.Path
+	if len(r.RequestURI) > maxPath+maxQuery || len(p) > maxPath || len(r.URL.RawQuery) > maxQuery {
+		return target{}, refuse(http.StatusBadRequest, "path or query is too long")
+	}
+	if !strings.HasPrefix(p, "/") {
+		return target{}, refuse(http.StatusBadRequest, "not a path")
+	}
+	if !honest(p, r.URL.EscapedPath()) {
+		return target{}, refuse(http.StatusBadRequest, "path has a character or an element that is not allowed")
+	}
+	elems := strings.FieldsFunc(p, func(c rune) bool { return c == '/' })
+	if slices.Contains(elems, "..") || slices.Contains(elems, ".") {
+		return target{}, refuse(http.StatusBadRequest, "path has a character or an element that is not allowed")
+	}
+	t := match(elems)
+	t.path = strings.Join(elems, "/")
+	return t, nil
+}
+
+// honest reports whether a path is of printable ASCII without a backslash, and
+// does not hide a dot, a slash or a percent sign by encoding it.
+func honest(path, escaped string) bool {
+	for _, c := range []byte(path) {
+		if c < ' ' || c > '~' || c == '\\' || c == '%' {
+			return false
+		}
+	}
+	low := strings.ToLower(escaped)
+	return !strings.Contains(low, "%2e") && !strings.Contains(low, "%2f")
+}
+
+func match(e []string) target {
+	switch len(e) {
+	case 1:
+		return target{kind: top[e[0]]}
+	case 2:
+		return matchPair(e[0], e[1])
+	case 5:
+		if e[0] == "ephemeral" && e[1] == "data" && visible(e[2:]) {
+			return target{kind: dataFile, file: strings.Join(e, "/")}
+		}
+	}
+	return target{}
+}
+
+// top are the routes of one element.
+var top = map[string]kind{"autoexec.ipxe": autoexec, "report": report, "healthz": health, "metrics": metrics}
+
+func matchPair(dir, name string) target {
+	switch {
+	case dir == "boot" && name == "script.ipxe":
+		return target{kind: bootScript}
+	case dir == "boot" && name == "autoexec.ipxe":
+		return target{kind: autoexec}
+	case dir == "boot" && slices.Contains(loaderNames, name):
+		return target{kind: loader, file: name}
+	case dir == "checkin" && name == "booted":
+		return target{kind: checkIn}
+	case Reserved(dir) || !node.ValidName(dir):
+		return target{}
+	case name == "script.ipxe":
+		return target{kind: nodeScript, node: dir}
+	case slices.Contains(nodeFiles, name):
+		return target{kind: nodeFile, node: dir, file: dir + "/" + name}
+	}
+	return target{}
+}
+
+// visible reports whether no element is a hidden file, such as one an import
+// is still writing.
+func visible(e []string) bool {
+	return !slices.ContainsFunc(e, func(s string) bool { return strings.HasPrefix(s, ".") })
+}

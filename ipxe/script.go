@@ -1,0 +1,208 @@
+package ipxe
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"regexp"
+	"strings"
+	"text/template"
+
+	"bootd/deploy"
+	"bootd/internal/node"
+)
+
+// maxCmdline is the longest kernel command line, the initrd= that names the
+// initrd included: COMMAND_LINE_SIZE of x86 is 2048 with its final NUL.
+const maxCmdline = 2047
+
+// maxText is the longest text shown on a machine's screen.
+const maxText = 255
+
+// initrdName is the name iPXE gives the initrd. The kernel finds it by this
+// name in "initrd=", since the iPXE of 2019 has no initrd.magic.
+const initrdName = "initrd.img.xz"
+
+// Args are the values that a kernel arguments template may use, as in
+// "console=ttyS0 hostname={{.Node}}".
+type Args struct {
+	Server    string // host or host:port of this server, as seen by the machine
+	Node      string // name of the node
+	Role      string // its role
+	Release   string // release id it boots
+	MAC       string // of the NIC it boots from, 52:54:00:aa:bb:07; empty: not known
+	MACHyphen string // the same, 52-54-00-aa-bb-07
+}
+
+// A Script is what it takes to tell one machine of a decision.
+type Script struct {
+	Server   string   // host or host:port the machine reaches us at
+	MAC      node.MAC // NIC it boots from; zero: not known
+	ByName   bool     // asked for by the name of the node, and so to be asked for again
+	Decision deploy.Decision
+}
+
+// Render returns the script. Its error names the value that may not go into a
+// script; Trouble then makes a script that tells of it. Render is pure.
+func (s Script) Render() ([]byte, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	v := view{Script: s, Again: EntryURL(s.Server)}
+	if s.ByName && s.Decision.Node != "" {
+		v.Again = "http://" + s.Server + "/" + s.Decision.Node + "/script.ipxe"
+	}
+	if s.Decision.Action == deploy.Boot {
+		var err error
+		if v.Cmdline, err = s.cmdline(); err != nil {
+			return nil, err
+		}
+	}
+	return v.execute(s.Decision.Action.String())
+}
+
+// Trouble returns a script that shows why there is no other one, waits and
+// asks again. It touches no disk, and succeeds with any text.
+func Trouble(server, text string) []byte {
+	s := Script{Server: server, Decision: deploy.Decision{Action: deploy.Hold, Reason: text}}
+	b, err := s.Render()
+	if err != nil {
+		// Without a usable address of our own, the firmware's next try is
+		// the only way to ask again.
+		return []byte("#!ipxe\necho bootd: the server does not know its own address\nsleep 30\nexit 1\n")
+	}
+	return b
+}
+
+// EntryURL returns the URL that iPXE is given as its boot file. iPXE fills in
+// the rest: netX is the NIC that it booted from, which net0 need not be. The
+// URL of an IPv4 server fits into the file field of a DHCP header (127 bytes).
+func EntryURL(server string) string {
+	return "http://" + server + "/boot/script.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}"
+}
+
+// Autoexec returns the script that iPXE 2.0 on UEFI looks for beside its own
+// binary. It leads to the entry URL without a second DHCP exchange; where that
+// does not work, autoboot asks DHCP.
+func Autoexec(server string) []byte {
+	return []byte("#!ipxe\nchain --autofree --replace " + EntryURL(server) + " || autoboot\n")
+}
+
+// CheckArgs reports what is wrong with a kernel arguments template, so that a
+// configuration can be refused before a machine needs it.
+func CheckArgs(text string) error {
+	_, err := expandArgs(text, Args{
+		Server: "192.0.2.1:8080", Node: "node", Role: "role", Release: "1.2.3",
+		MAC: "52:54:00:aa:bb:07", MACHyphen: "52-54-00-aa-bb-07",
+	})
+	return err
+}
+
+// The allow-lists. Their common ground is that no character means anything to
+// iPXE. A semicolon does only where it is a word of its own, and
+// ds=nocloud-net;s=http://... needs one.
+var (
+	serverRule = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?$`)
+	wordRule   = regexp.MustCompile(`^[A-Za-z0-9._:/@=+,%-]+$`)
+	argRule    = regexp.MustCompile(`^[A-Za-z0-9._:/@=+,%-][A-Za-z0-9._:/@=+,%;-]*$`)
+)
+
+// check refuses what a command of the script could not carry.
+func (s Script) check() error {
+	d := s.Decision
+	switch {
+	case !serverRule.MatchString(s.Server):
+		return fmt.Errorf("server: %q is not a host with a port", s.Server)
+	case d.Node != "" && !node.ValidName(d.Node):
+		return fmt.Errorf("node: %q is not a host name", d.Node)
+	case d.Node == "" && d.Action == deploy.Boot:
+		return fmt.Errorf("node: a machine without a name has no boot directory")
+	case d.Role != "" && !wordRule.MatchString(d.Role):
+		return fmt.Errorf("role: %q may not go into a script", d.Role)
+	case d.Release != "" && !wordRule.MatchString(d.Release):
+		return fmt.Errorf("release: %q may not go into a script", d.Release)
+	}
+	return nil
+}
+
+// cmdline returns the kernel command line. BOOTIF and ip=dhcp are for the
+// initramfs: the NIC that booted, and an address on it; metal.server is where
+// the initramfs of source 004 finds its root file system.
+func (s Script) cmdline() (string, error) {
+	d := s.Decision
+	a := Args{Server: s.Server, Node: d.Node, Role: d.Role, Release: d.Release}
+	words := []string{"initrd=" + initrdName, "metal.server=http://" + s.Server + "/" + d.Node}
+	if !s.MAC.IsZero() {
+		a.MAC, a.MACHyphen = s.MAC.String(), s.MAC.Hyphen()
+		words = append(words, "BOOTIF=01-"+a.MACHyphen)
+	}
+	more, err := expandArgs(d.Args, a)
+	if err != nil {
+		return "", err
+	}
+	line := strings.Join(append(append(words, "ip=dhcp"), more...), " ")
+	if len(line) > maxCmdline {
+		return "", fmt.Errorf("args: kernel command line has %d bytes, more than %d", len(line), maxCmdline)
+	}
+	return line, nil
+}
+
+// expandArgs executes the template text and returns its words. Blanks and line
+// ends only separate: an administrator may break a long line in the
+// configuration.
+func expandArgs(text string, a Args) ([]string, error) {
+	t, err := template.New("args").Option("missingkey=error").Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("args: %w", err)
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, a); err != nil {
+		return nil, fmt.Errorf("args: %w", err)
+	}
+	if b.Len() > maxCmdline {
+		return nil, fmt.Errorf("args: kernel arguments have %d bytes, more than %d", b.Len(), maxCmdline)
+	}
+	words := strings.Fields(b.String())
+	for _, w := range words {
+		if !argRule.MatchString(w) {
+			return nil, fmt.Errorf("args: %q may not go into a script", w)
+		}
+	}
+	return words, nil
+}
+
+// A view is what the templates see.
+type view struct {
+	Script
+	Again   string // URL to ask for the next script
+	Cmdline string // for boot
+}
+
+func (v view) execute(name string) ([]byte, error) {
+	var b bytes.Buffer
+	err := scripts.ExecuteTemplate(&b, name, v)
+	return b.Bytes(), err
+}
+
+//go:embed script.tmpl
+var scriptText string
+
+var scripts = template.Must(template.New("").Funcs(template.FuncMap{"screen": screen}).Parse(scriptText))
+
+// screen makes a text harmless as arguments of echo. It keeps letters, digits,
+// blanks and the punctuation that means nothing to iPXE, and puts "?" for
+// everything else, so that a reader sees that something is missing.
+func screen(text string) string {
+	clean := func(r rune) rune {
+		switch {
+		case r == ';' || r == '"': // common in messages of Go, and neither is missed
+			return ','
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9',
+			strings.ContainsRune(" ._:/@=+,%-()'!", r):
+			return r
+		}
+		return '?'
+	}
+	text = strings.Map(clean, text)
+	return text[:min(len(text), maxText)]
+}
