@@ -1,0 +1,203 @@
+package lab
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"bootd/internal/node"
+)
+
+// A Firmware is how a machine starts and what it asks the network for first.
+type Firmware int
+
+// The firmwares. All netboot from one virtio NIC, the only kind for which
+// OVMF brings a driver.
+const (
+	BIOS       Firmware = iota // SeaBIOS with iPXE as the NIC's ROM: asks as iPXE from the first packet on
+	BIOSLoader                 // SeaBIOS, iPXE that fetches undionly.kpxe by TFTP from next-server and starts it
+	UEFI                       // OVMF's own PXE: asks as PXEClient, fetches a loader by TFTP
+	UEFIROM                    // OVMF with iPXE as the NIC's EFI ROM
+)
+
+var firmwares = [...]string{BIOS: "bios", BIOSLoader: "bios-undionly", UEFI: "uefi", UEFIROM: "uefi-ipxe-rom"}
+
+// String returns a short name.
+func (f Firmware) String() string { return firmwares[f] }
+
+// A Machine describes a virtual machine without a disk.
+type Machine struct {
+	Name     string // for file names and messages
+	Firmware Firmware
+	MAC      node.MAC
+	UUID     node.UUID // zero: QEMU's, which is all zeroes
+	Serial   string    // SMBIOS system serial number; empty: none
+}
+
+// A Guest is a Machine that was powered on. Its Console is the serial port,
+// and Ended tells when it is off.
+type Guest struct {
+	*Proc
+	Machine Machine
+}
+
+// loaderScript runs in the iPXE that QEMU loads as a kernel, and does what the
+// PXE ROM of a BIOS machine does.
+const loaderScript = `#!ipxe
+dhcp || goto failed
+echo BOOTD-LAB-LOADER tftp://${next-server}/undionly.kpxe
+chain tftp://${next-server}/undionly.kpxe ||
+:failed
+echo BOOTD-LAB-FAILED step=loader ${errno}
+poweroff
+`
+
+// PowerOn starts a machine on the segment. A machine ends by powering itself
+// off, by Kill, or with the Net.
+func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
+	accel, err := accelerator(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tap, err := n.tap()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(n.Dir, m.Name+"-")
+	if err != nil {
+		return nil, err
+	}
+	if err := firmwareFiles(m.Firmware, dir); err != nil {
+		return nil, err
+	}
+	p, err := n.startIn(dir, "qemu-system-x86_64", m.args(accel, tap)...)
+	if err != nil {
+		return nil, err
+	}
+	return &Guest{Proc: p, Machine: m}, nil
+}
+
+// firmwareFiles puts into dir what args names without a path.
+func firmwareFiles(f Firmware, dir string) error {
+	switch f {
+	case UEFI, UEFIROM:
+		return copyFile(ovmfVars, filepath.Join(dir, "vars.fd")) // its own: OVMF writes to it
+	case BIOSLoader:
+		return os.WriteFile(filepath.Join(dir, "loader.ipxe"), []byte(loaderScript), 0o644)
+	}
+	return nil
+}
+
+// args returns the arguments of QEMU, to be run in a directory with the files
+// of firmwareFiles. It never names the ROM it wants: QEMU adapts the PCI ids in
+// its default ROM file to the device, and in no other, and firmware skips a ROM
+// whose ids are wrong.
+func (m Machine) args(accel, tap string) []string {
+	nic := "virtio-net-pci,netdev=net,mac=" + m.MAC.String()
+	args := base(accel)
+	switch m.Firmware {
+	case BIOS:
+		args = append(args, "-boot", "n") // and the ROM that QEMU gives the NIC
+	case BIOSLoader:
+		args = append(args, "-kernel", lkrn, "-initrd", "loader.ipxe")
+		nic += ",romfile="
+	case UEFI, UEFIROM:
+		args = append(args,
+			"-drive", "if=pflash,format=raw,readonly=on,file="+ovmfCode,
+			"-drive", "if=pflash,format=raw,file=vars.fd",
+			"-device", "virtio-rng-pci") // newer OVMF does no PXE without random numbers
+		if m.Firmware == UEFI {
+			nic += ",romfile=" // OVMF prefers a ROM to its own driver
+		}
+	}
+	if !m.UUID.IsZero() {
+		args = append(args, "-uuid", m.UUID.String())
+	}
+	if m.Serial != "" {
+		args = append(args, "-smbios", "type=1,serial="+m.Serial)
+	}
+	return append(args,
+		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no",
+		"-device", nic)
+}
+
+// base returns the arguments that every machine has: no display, no disk, the
+// serial port on standard output, and a reset ends it (panic=-1 resets).
+func base(accel string) []string {
+	return []string{
+		"-machine", "q35,graphics=off", "-accel", accel, "-m", "512", "-smp", "1",
+		"-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+	}
+}
+
+// accelerator returns "kvm" where a guest really runs under it, "tcg" where
+// not. That /dev/kvm can be opened proves nothing: there are machines where it
+// can, and guests hang in their firmware.
+func accelerator(ctx context.Context) (string, error) {
+	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
+		return "tcg", nil
+	} else if err := f.Close(); err != nil {
+		return "", err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	lock, err := lockFile(ctx, filepath.Join(cache, "accel.lock"))
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	file := filepath.Join(cache, "accel-"+hostKey())
+	if b, err := os.ReadFile(file); err == nil {
+		return string(b), nil
+	}
+	accel := "kvm"
+	if err := probe(ctx, "kvm"); errors.Is(ctx.Err(), context.Canceled) {
+		return "", err
+	} else if err != nil {
+		accel = "tcg"
+	}
+	return accel, os.WriteFile(file, []byte(accel), 0o644)
+}
+
+// hostKey tells one boot of this machine from another: after a move to another
+// host the probe runs again.
+func hostKey() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // empty is a key too
+	sum := sha256.Sum256(id)
+	return hex.EncodeToString(sum[:6])
+}
+
+// probeTime is enough for a guest to reach our init, under TCG even.
+const probeTime = 8 * time.Second
+
+// probe boots the images without a network and waits for a line from init.
+func probe(ctx context.Context, accel string) error {
+	im, err := Build(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	args := append(base(accel), "-kernel", im.Kernel, "-initrd", im.Initrd, "-append", "console=ttyS0 panic=-1 lab.probe=1")
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	c := newConsole()
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = c, c, time.Second
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		cmd.Wait() // its end is all that counts
+		c.close()
+	}()
+	_, err = c.WaitFor(ctx, regexp.MustCompile(`^BOOTD-LAB-PROBED`))
+	cancel()
+	return err
+}

@@ -1,0 +1,99 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+)
+
+// Bridge is the interface of a Net that has the server's address.
+const Bridge = "br0"
+
+// A Net is a private network segment: a namespace with a bridge, where the
+// server under test runs, and ports on the bridge for machines. Close takes
+// all of it away.
+type Net struct {
+	*Namespace
+	Addr netip.Prefix // of the server, on Bridge
+	Dir  string       // for files of this Net; removed by Close
+
+	mu      sync.Mutex
+	ports   int
+	clients []*Namespace
+}
+
+// NewNet makes a segment on which the server has the given address.
+func NewNet(addr netip.Prefix) (*Net, error) {
+	if err := sweep(); err != nil {
+		return nil, fmt.Errorf("lab: remove leftovers: %w", err)
+	}
+	dir, err := os.MkdirTemp("", namePrefix)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := newNamespace("net")
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	n := &Net{Namespace: ns, Addr: addr, Dir: dir}
+	err = n.ip(
+		"link set lo up",
+		// No spanning tree: a new port would be deaf for half a minute.
+		"link add "+Bridge+" type bridge stp_state 0 forward_delay 0",
+		"addr add "+addr.String()+" dev "+Bridge,
+		"link set "+Bridge+" up",
+	)
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// Close ends every process and machine and removes the segment.
+func (n *Net) Close() error {
+	var errs []error
+	for _, c := range n.clients {
+		errs = append(errs, c.close())
+	}
+	return errors.Join(append(errs, n.close(), os.RemoveAll(n.Dir))...)
+}
+
+// port returns an interface name that the Net has not used yet.
+func (n *Net) port(kind string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ports++
+	return fmt.Sprintf("%s%d", kind, n.ports)
+}
+
+// tap makes a bridge port for a virtual machine.
+func (n *Net) tap() (string, error) {
+	name := n.port("tap")
+	return name, n.ip(
+		"tuntap add dev "+name+" mode tap",
+		"link set "+name+" master "+Bridge+" up",
+	)
+}
+
+// Client makes a namespace with one interface, eth0, on the bridge: a machine
+// for a DHCP client or a load generator. It has no address yet.
+func (n *Net) Client(ctx context.Context) (*Namespace, error) {
+	c, err := newNamespace("client")
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	n.clients = append(n.clients, c)
+	n.mu.Unlock()
+	name := n.port("veth")
+	if err := n.ip(
+		"link add "+name+" type veth peer name eth0 netns "+c.Name,
+		"link set "+name+" master "+Bridge+" up",
+	); err != nil {
+		return nil, err
+	}
+	return c, c.ip("link set lo up", "link set eth0 up")
+}
