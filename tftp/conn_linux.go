@@ -67,8 +67,9 @@ func (s *socket) receive(b []byte) (int, origin, error) {
 	return n, o, nil
 }
 
-// readControl takes the addresses from struct in_pktinfo, ip(7). The header's
-// address differs from the one to answer from when it is not one host's.
+// readControl takes the addresses from struct in_pktinfo, ip(7): the one to
+// answer from, and the one in the header, which differs when it is not one
+// host's. The former is zero in packets that came before IP_PKTINFO was set.
 func (o *origin) readControl(oob []byte) {
 	for len(oob) > 0 {
 		hdr, data, rest, err := unix.ParseOneSocketControlMessage(oob)
@@ -79,8 +80,10 @@ func (o *origin) readControl(oob []byte) {
 		if hdr.Level != unix.IPPROTO_IP || hdr.Type != unix.IP_PKTINFO || len(data) < unix.SizeofInet4Pktinfo {
 			continue
 		}
-		o.local = netip.AddrFrom4([4]byte(data[4:8]))
-		o.group = o.local != netip.AddrFrom4([4]byte(data[8:12]))
+		if local := netip.AddrFrom4([4]byte(data[4:8])); !local.IsUnspecified() {
+			o.local = local
+			o.group = local != netip.AddrFrom4([4]byte(data[8:12]))
+		}
 	}
 }
 
