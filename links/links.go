@@ -1,0 +1,123 @@
+// Package links gives every node a boot directory: a directory under the root
+// whose entries are relative symbolic links to the set that the node boots.
+//
+//	<root>/ncn-m001/kernel        -> ../ephemeral/data/k8s/0.0.8/5.3.18-24.37-default-0.0.8.kernel
+//	<root>/ncn-m001/initrd.img.xz -> ../ephemeral/data/k8s/0.0.8/initrd.img-0.0.8.xz
+//	<root>/ncn-m001/rootfs        -> ../ephemeral/data/k8s/0.0.8/kubernetes-0.0.8.squashfs
+//
+// The links of a node switch together. Its new directory is built beside the
+// old one as .ncn-m001.new, made durable, and exchanged with it in one system
+// call, so that whoever opens the directory sees one release, before, while
+// and after a switch, and after a crash at any moment. The replaced directory
+// stays as .ncn-m001.old until the next switch, for readers that have it open.
+// Names that begin with a dot and end in .new or .old belong to this package;
+// an administrator's own files in a boot directory are carried over as hard
+// links. What cannot be carried over is refused, never deleted.
+//
+// Plan looks, Apply acts; a Plan without changes writes nothing at all. Which
+// release a node gets is not known here. No name leads outside the root, and
+// one writer at a time holds the lock <root>/.bootd-links.lock. A Tree may be
+// used from several goroutines.
+package links
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"bootd/artifacts"
+	"bootd/internal/node"
+)
+
+// Names of the links in a boot directory.
+const (
+	Kernel = "kernel"
+	Initrd = "initrd.img.xz"
+	Rootfs = "rootfs"
+)
+
+// Links are the targets of the links in a boot directory, as readlink(2)
+// returns them. An empty target means that there is no such link.
+type Links struct{ Kernel, Initrd, Rootfs string }
+
+// A link is one name of a boot directory and where it leads.
+type link struct{ name, target string }
+
+func (l Links) each() [3]link {
+	return [3]link{{Kernel, l.Kernel}, {Initrd, l.Initrd}, {Rootfs, l.Rootfs}}
+}
+
+// Release returns the id of the release that all links lead into, and an empty
+// string if there is no such release.
+func (l Links) Release() string {
+	_, id, err := l.release()
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
+// release returns the directory of the role and the release id that the links
+// share.
+func (l Links) release() (dir, id string, err error) {
+	for _, k := range l.each() {
+		d, i, err := parseTarget(k.target)
+		if err != nil {
+			return "", "", fmt.Errorf("%s: %w", k.name, err)
+		}
+		if k.name != Kernel && (d != dir || i != id) {
+			return "", "", fmt.Errorf("%s: leads to release %s/%s, the kernel to %s/%s", k.name, d, i, dir, id)
+		}
+		dir, id = d, i
+	}
+	return dir, id, nil
+}
+
+// parseTarget takes a target of the form ../ephemeral/data/<dir>/<id>/<file>
+// apart.
+func parseTarget(target string) (dir, id string, err error) {
+	if target == "" {
+		return "", "", errors.New("there is no such link")
+	}
+	rest, ok := strings.CutPrefix(target, "../"+artifacts.DataDir+"/")
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) != 3 || path.Join("/", rest) != "/"+rest {
+		return "", "", fmt.Errorf("leads to %q, which is no file of a release", target)
+	}
+	return parts[0], parts[1], nil
+}
+
+// A Tree is the boot directories under one root.
+type Tree struct {
+	root     *os.Root
+	exchange func(dir *os.File, a, b string) error // swaps two entries of dir
+}
+
+// Open opens the tree under root, which must exist.
+func Open(root string) (*Tree, error) {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	return &Tree{root: r, exchange: exchange}, nil
+}
+
+// Close releases the root. Boot directories stay as they are.
+func (t *Tree) Close() error { return t.root.Close() }
+
+// Root returns the root, for reading. It is valid until Close.
+func (t *Tree) Root() *os.Root { return t.root }
+
+// checkName reports why a node of that name cannot have a boot directory.
+func checkName(name string) error {
+	first, _, _ := strings.Cut(artifacts.DataDir, "/")
+	switch {
+	case !node.ValidName(name):
+		return errors.New("is not a host name in lower case")
+	case name == first || name == "boot":
+		return errors.New("is the name of a directory that every root has")
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package links
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"bootd/artifacts"
+	"bootd/internal/node"
+)
+
+// A Wanted says what a node should boot.
+type Wanted struct {
+	Node string
+	Set  artifacts.Set
+}
+
+// A Change is one boot directory to make or to replace.
+type Change struct {
+	Node     string
+	Old, New Links // Old is empty where nothing is linked yet
+}
+
+// Created reports whether the node had no link before.
+func (c Change) Created() bool { return c.Old == Links{} }
+
+// A Refusal is a node whose boot directory is left alone, and why.
+type Refusal struct {
+	Node string
+	Err  error // names the node
+}
+
+// A Plan is what Apply would do.
+type Plan struct {
+	Changes   []Change  // in the order of what was wanted
+	Unchanged []string  // nodes that are linked as wanted
+	Refused   []Refusal // nodes that Apply will not touch
+	Leftovers []string  // directories left by a run that was killed
+}
+
+// Plan compares what is wanted with what is linked. It changes nothing. What
+// is wrong with one node is in the plan; an error means that the root cannot
+// be read.
+func (t *Tree) Plan(wanted []Wanted) (Plan, error) {
+	leftovers, err := t.leftovers()
+	if err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Leftovers: leftovers}
+	targets := t.memoTargets()
+	seen := map[string]bool{}
+	for _, w := range wanted {
+		err := checkName(w.Node)
+		if seen[w.Node] {
+			err = errors.New("is wanted twice")
+		}
+		seen[w.Node] = true
+		if err == nil {
+			err = t.planNode(&p, w, targets)
+		}
+		if err != nil {
+			p.Refused = append(p.Refused, Refusal{w.Node, fmt.Errorf("node %q: %w", w.Node, err)})
+		}
+	}
+	return p, nil
+}
+
+func (t *Tree) planNode(p *Plan, w Wanted, targets func(artifacts.Set) (Links, error)) error {
+	want, err := targets(w.Set)
+	if err != nil {
+		return err
+	}
+	have, err := t.inspect(w.Node)
+	switch {
+	case err != nil:
+		return err
+	case have.links == want:
+		p.Unchanged = append(p.Unchanged, w.Node)
+	default:
+		p.Changes = append(p.Changes, Change{Node: w.Node, Old: have.links, New: want})
+	}
+	return nil
+}
+
+// memoTargets returns a function that turns a set into links and checks where
+// they lead, once for each set and not for each node.
+func (t *Tree) memoTargets() func(artifacts.Set) (Links, error) {
+	type result struct {
+		links Links
+		err   error
+	}
+	known := map[artifacts.Set]result{}
+	return func(s artifacts.Set) (Links, error) {
+		r, ok := known[s]
+		if !ok {
+			r.links = Links{Kernel: "../" + s.Kernel, Initrd: "../" + s.Initrd, Rootfs: "../" + s.Squashfs}
+			if _, _, r.err = r.links.release(); r.err == nil {
+				r.err = t.resolve(r.links)
+			}
+			known[s] = r
+		}
+		return r.links, r.err
+	}
+}
+
+// leftovers finds what a killed run had not finished or not put away. While
+// another process holds the lock these may be its own, so only the holder of
+// the lock removes any.
+func (t *Tree) leftovers() (names []string, err error) {
+	entries, err := fs.ReadDir(t.root.FS(), ".")
+	for _, e := range entries {
+		if e.IsDir() && isStaging(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+func staging(node string) string  { return "." + node + ".new" }
+func replaced(node string) string { return "." + node + ".old" }
+
+func isStaging(name string) bool {
+	s, dot := strings.CutPrefix(name, ".")
+	s, ext := strings.CutSuffix(s, ".new")
+	return dot && ext && node.ValidName(s)
+}

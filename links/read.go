@@ -1,0 +1,194 @@
+package links
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// A Current is what a node boots by its boot directory. Paths are relative to
+// the root, use slashes, and lead to files of one release.
+type Current struct {
+	Dir      string // directory of the role under ephemeral/data, such as "k8s"
+	Release  string
+	Kernel   string
+	Initrd   string
+	Squashfs string
+}
+
+// errReplaced is returned when a boot directory was exchanged for another one
+// while it was read.
+var errReplaced = errors.New("boot directory keeps changing")
+
+// Current returns what is linked for a node. It opens the boot directory once,
+// so that the answer is never a mix of two switches. The error wraps
+// fs.ErrNotExist if and only if there is no boot directory; any other error
+// names the entry that is missing, dangling or foreign, or leads outside the
+// root or into another release than the kernel.
+func (t *Tree) Current(name string) (c Current, err error) {
+	// Two switches since the directory was opened empty it under the reader.
+	for range 100 {
+		c, err = t.current(name)
+		if !errors.Is(err, errReplaced) {
+			break
+		}
+	}
+	if err != nil {
+		return Current{}, fmt.Errorf("node %q: %w", name, err)
+	}
+	return c, nil
+}
+
+func (t *Tree) current(name string) (Current, error) {
+	if err := checkName(name); err != nil {
+		return Current{}, err
+	}
+	dir, info, err := t.openDir(name)
+	if err != nil {
+		return Current{}, err
+	}
+	defer dir.Close()
+	l, err := readLinks(dir)
+	if err != nil {
+		return Current{}, err
+	}
+	role, id, err := l.release()
+	if err != nil {
+		return Current{}, t.unlessReplaced(name, info, err)
+	}
+	if err := t.resolve(l); err != nil {
+		return Current{}, err
+	}
+	return Current{
+		Dir: role, Release: id,
+		Kernel: l.Kernel[len("../"):], Initrd: l.Initrd[len("../"):], Squashfs: l.Rootfs[len("../"):],
+	}, nil
+}
+
+// unlessReplaced returns err, or errReplaced where the boot directory is no
+// longer the one of which err is true.
+func (t *Tree) unlessReplaced(name string, was fs.FileInfo, err error) error {
+	now, statErr := t.root.Lstat(name)
+	if statErr == nil && !os.SameFile(now, was) {
+		return errReplaced
+	}
+	return err
+}
+
+// openDir opens a boot directory without following a link to it.
+func (t *Tree) openDir(name string) (*os.Root, fs.FileInfo, error) {
+	info, err := t.root.Lstat(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		target, _ := t.root.Readlink(name)
+		return nil, nil, fmt.Errorf("boot directory is a link to %q", target)
+	}
+	if !info.IsDir() {
+		return nil, nil, errors.New("boot directory is not a directory")
+	}
+	dir, err := t.root.OpenRoot(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	opened, err := dir.Stat(".")
+	if err == nil && !os.SameFile(info, opened) {
+		err = errReplaced
+	}
+	if err != nil {
+		dir.Close()
+		return nil, nil, err
+	}
+	return dir, info, nil
+}
+
+// readLinks reads the links of an open boot directory. One that is not there
+// stays empty.
+func readLinks(dir *os.Root) (l Links, err error) {
+	for _, k := range []struct {
+		name   string
+		target *string
+	}{{Kernel, &l.Kernel}, {Initrd, &l.Initrd}, {Rootfs, &l.Rootfs}} {
+		*k.target, err = dir.Readlink(k.name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return l, fmt.Errorf("%s: %s", k.name, notLink(dir, k.name, err))
+		}
+	}
+	return l, nil
+}
+
+// notLink says what stands where a link should be.
+func notLink(dir *os.Root, name string, err error) string {
+	fi, statErr := dir.Lstat(name)
+	switch {
+	case statErr != nil || fi.Mode()&fs.ModeSymlink != 0:
+		return err.Error()
+	case fi.IsDir():
+		return "is a directory, not a link"
+	default:
+		return "is a file, not a link"
+	}
+}
+
+// resolve checks that every link leads to a file under the root. Its errors
+// never wrap fs.ErrNotExist, which is kept for a missing boot directory.
+func (t *Tree) resolve(l Links) error {
+	for _, k := range l.each() {
+		fi, err := t.root.Stat(strings.TrimPrefix(k.target, "../"))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s: dangling link to %q", k.name, k.target)
+		case err != nil:
+			return fmt.Errorf("%s: link to %q: %v", k.name, k.target, err)
+		case !fi.Mode().IsRegular():
+			return fmt.Errorf("%s: leads to %q, which is not a file", k.name, k.target)
+		}
+	}
+	return nil
+}
+
+// A bootDir is all that was found in a boot directory.
+type bootDir struct {
+	info   fs.FileInfo // nil: there is none
+	links  Links
+	others []string // an administrator's files
+}
+
+// inspect reads a boot directory. It refuses what a switch could not carry
+// over.
+func (t *Tree) inspect(name string) (bootDir, error) {
+	dir, info, err := t.openDir(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return bootDir{}, nil
+	}
+	if err != nil {
+		return bootDir{}, err
+	}
+	defer dir.Close()
+	b := bootDir{info: info}
+	if b.links, err = readLinks(dir); err != nil {
+		return bootDir{}, err
+	}
+	b.others, err = readOthers(dir)
+	return b, err
+}
+
+func readOthers(dir *os.Root) (others []string, err error) {
+	entries, err := fs.ReadDir(dir.FS(), ".")
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == Kernel || name == Initrd || name == Rootfs:
+		case e.Type().IsRegular() || e.Type() == fs.ModeSymlink:
+			others = append(others, name)
+		default:
+			return nil, fmt.Errorf("%q is neither a file nor a link and cannot be carried over", name)
+		}
+	}
+	return others, nil
+}
