@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"bootd/internal/admin"
+	"bootd/internal/timeline"
+)
+
+// The daemon is the backend of its admin socket.
+var _ admin.Backend = (*daemon)(nil)
+
+// Health implements admin.Backend.
+func (d *daemon) Health() admin.Health {
+	h := admin.Health{Version: version, Started: d.started, Config: d.file}
+	if err := d.reloadErr.Load(); err != nil {
+		h.Reload = *err
+	}
+	return h
+}
+
+// Status implements admin.Backend: the nodes in the order of the
+// configuration, then the machines that are in no inventory.
+func (d *daemon) Status(now time.Time) []admin.Status {
+	w := d.world.Load()
+	list := make([]admin.Status, 0, len(w.inv.Nodes()))
+	for _, n := range w.inv.Nodes() {
+		list = append(list, d.status(w, n.Name, now))
+	}
+	for _, machine := range d.events.Machines() {
+		if _, known := w.inv.ByName(machine); !known {
+			list = append(list, d.status(w, machine, now))
+		}
+	}
+	return list
+}
+
+func (d *daemon) status(w *world, machine string, now time.Time) admin.Status {
+	n, known := w.inv.ByName(machine)
+	boot := timeline.Tell(d.events.Events(machine), now)
+	s := admin.Status{Machine: machine, Known: known, Next: w.decide(n), Outcome: boot.Outcome, Stopped: boot.Stopped}
+	if known {
+		s.Role = n.Role
+	}
+	for _, e := range boot.Events {
+		if e.Addr.IsValid() {
+			s.Addr = e.Addr
+		}
+		if !e.MAC.IsZero() {
+			s.MAC = e.MAC
+		}
+		if e.Release != "" {
+			s.Release = e.Release
+		}
+		s.Last = e.Time
+	}
+	return s
+}
+
+// Story implements admin.Backend.
+func (d *daemon) Story(machine string, now time.Time) (admin.Story, error) {
+	w := d.world.Load()
+	n, known := w.inv.ByName(machine)
+	events := d.events.Events(machine)
+	if !known && events == nil {
+		return admin.Story{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
+	}
+	return admin.Story{Machine: machine, Known: known, Next: w.decide(n), Boot: timeline.Tell(events, now)}, nil
+}
+
+// Watch implements admin.Backend.
+func (d *daemon) Watch(ctx context.Context) <-chan timeline.Event { return d.events.Watch(ctx) }

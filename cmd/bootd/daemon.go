@@ -1,0 +1,374 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"bootd/deploy"
+	"bootd/dhcp"
+	"bootd/internal/admin"
+	"bootd/internal/config"
+	"bootd/internal/node"
+	"bootd/internal/store"
+	"bootd/internal/timeline"
+	"bootd/ipxe"
+	"bootd/links"
+	"bootd/tftp"
+)
+
+// stopWithin bounds an orderly stop.
+const stopWithin = 5 * time.Second
+
+// A daemon is everything that runs. open binds and loads, run serves; in
+// between nothing answers anybody.
+type daemon struct {
+	cfg     *config.Config // in force; only reload changes it
+	file    string
+	level   *slog.LevelVar
+	load    func() (*config.Config, error)
+	log     *slog.Logger
+	started time.Time
+
+	world      atomic.Pointer[world]
+	reloadErr  atomic.Pointer[string]
+	reloadGood prometheus.Gauge
+	steps      *prometheus.CounterVec
+	registry   *prometheus.Registry
+
+	tree   *links.Tree
+	events *timeline.Log
+	dhcp   *dhcp.Server
+	ports  []dhcp.Ports
+	tftp   []bound[*net.UDPConn]
+	http   []bound[net.Listener]
+	admin  net.Listener
+
+	closers []closer // undone in reverse
+}
+
+// bound is a socket and the address it is bound to.
+type bound[S any] struct {
+	addr   netip.Addr
+	socket S
+}
+
+type closer struct {
+	name  string
+	close func() error
+}
+
+// component is one part that runs until its context ends.
+type component struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// open makes a daemon of a configuration: it opens the root and the state, and
+// binds every socket. On error it leaves nothing open.
+func open(cfg *config.Config, log *slog.Logger) (d *daemon, err error) {
+	d = &daemon{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	d.register()
+	for _, step := range []func() error{d.openRoot, d.openState, d.bindDHCP, d.bindTFTP, d.bindHTTP, d.bindAdmin} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func (d *daemon) register() {
+	d.reloadGood = prometheus.NewGauge(prometheus.GaugeOpts{Name: "bootd_config_last_reload_success", Help: "1 when the last load of the configuration was good."})
+	d.steps = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_boot_steps_total", Help: "Steps that machines took, by step and result."}, []string{"step", "result"})
+	d.reloadGood.Set(1)
+	d.registry.MustRegister(d.reloadGood, d.steps, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+}
+
+func (d *daemon) onClose(name string, f func() error) { d.closers = append(d.closers, closer{name, f}) }
+
+// close undoes what open did, the last first. It may be called twice.
+func (d *daemon) close() {
+	for _, c := range slices.Backward(d.closers) {
+		if err := c.close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			d.log.Error("not closed cleanly", "part", c.name, "err", err)
+		}
+	}
+	d.closers = nil
+}
+
+func (d *daemon) openRoot() (err error) {
+	if d.tree, err = links.Open(d.cfg.Root); err != nil {
+		return hinted{fmt.Errorf("root: %w", err), "make the web root, or set root: in the configuration"}
+	}
+	d.onClose("root", d.tree.Close)
+	d.world.Store(d.newWorld(d.cfg))
+	return nil
+}
+
+func (d *daemon) newWorld(cfg *config.Config) *world {
+	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, port: cfg.HTTP.Port}
+}
+
+// openState reads leases and timelines. A store that is damaged stops the
+// start: an empty one in its place would lease addresses that are taken.
+func (d *daemon) openState() error {
+	path := filepath.Join(d.cfg.State, "bootd.db")
+	db, err := store.Open(path)
+	if errors.Is(err, store.ErrInUse) {
+		return hinted{err, "is another bootd running? see: pgrep -a bootd"}
+	}
+	if err != nil {
+		return hinted{fmt.Errorf("state: %w", err), "if the file is damaged, move it away to start with no leases: machines then keep their addresses when they ask for them"}
+	}
+	d.onClose("state", db.Close)
+	leases, err := db.Table("leases")
+	if err != nil {
+		return err
+	}
+	events, err := db.Table("timeline")
+	if err != nil {
+		return err
+	}
+	if d.events, err = timeline.Open(events, d.log); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	d.dhcp = &dhcp.Server{Leases: dhcp.NewLeases(), Store: leases, Record: d.record, Log: d.log, Metrics: dhcp.NewMetrics(d.registry)}
+	if err := d.dhcp.Leases.Load(leases); err != nil {
+		return fmt.Errorf("%s: leases: %w", path, err)
+	}
+	d.dhcp.Configure(subnets(d.cfg), d.world.Load())
+	return nil
+}
+
+func (d *daemon) bindDHCP() (err error) {
+	d.ports, err = dhcp.Open(subnets(d.cfg))
+	d.onClose("dhcp", func() error { dhcp.Close(d.ports); return nil })
+	return err
+}
+
+// addrs returns the addresses to serve files on: ours in every subnet, or all
+// when there is none.
+func (d *daemon) addrs() (list []netip.Addr) {
+	for _, s := range d.cfg.Subnets {
+		if !slices.Contains(list, s.Server) {
+			list = append(list, s.Server)
+		}
+	}
+	if list == nil {
+		return []netip.Addr{netip.IPv4Unspecified()}
+	}
+	return list
+}
+
+func (d *daemon) bindTFTP() error {
+	if !d.cfg.TFTP.Enabled {
+		return nil
+	}
+	for _, a := range d.addrs() {
+		at := netip.AddrPortFrom(a, d.cfg.TFTP.Port)
+		conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
+		if err != nil {
+			return bindError("TFTP", "UDP", at, err)
+		}
+		d.onClose("tftp", conn.Close)
+		d.tftp = append(d.tftp, bound[*net.UDPConn]{a, conn})
+	}
+	return nil
+}
+
+func (d *daemon) bindHTTP() error {
+	for _, a := range d.addrs() {
+		at := netip.AddrPortFrom(a, d.cfg.HTTP.Port)
+		l, err := net.Listen("tcp4", at.String())
+		if err != nil {
+			return bindError("HTTP", "TCP", at, err)
+		}
+		d.onClose("http", l.Close)
+		d.http = append(d.http, bound[net.Listener]{a, l})
+	}
+	return nil
+}
+
+func (d *daemon) bindAdmin() (err error) {
+	if d.admin, err = admin.Listen(d.cfg.Admin.Socket); err != nil {
+		return fmt.Errorf("admin socket: %w", err)
+	}
+	d.onClose("admin", d.admin.Close)
+	return nil
+}
+
+// bindError says in words why a port cannot be had.
+func bindError(what, proto string, at netip.AddrPort, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return hinted{fmt.Errorf("%s: %s port %v is in use by another server", what, proto, at), fmt.Sprintf("see who: ss -lntup sport = :%d", at.Port())}
+	case errors.Is(err, os.ErrPermission):
+		return hinted{fmt.Errorf("%s: %s port %v: not permitted", what, proto, at), "run as root, or with CAP_NET_BIND_SERVICE and CAP_NET_RAW"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return hinted{fmt.Errorf("%s: no interface has the address %v", what, at.Addr()), "the server: of a subnet must be an address of this host"}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// run serves until ctx is done or a component fails, reloads when hup fires,
+// and stops in order: those who answer machines first, the timeline and the
+// store that they write to last.
+func (d *daemon) run(ctx context.Context, hup <-chan os.Signal) error {
+	defer d.close()
+	eventsCtx, stopEvents := context.WithCancel(context.Background())
+	var events sync.WaitGroup
+	events.Go(func() { d.events.Run(eventsCtx) })
+	defer events.Wait()
+	defer stopEvents()
+
+	g, gctx := errgroup.WithContext(ctx)
+	for _, c := range d.components() {
+		g.Go(func() error {
+			if err := c.run(gctx); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return d.reloadOn(gctx, hup) })
+	d.ready()
+	<-gctx.Done()
+	notify(d.log, systemd.SdNotifyStopping)
+	d.log.Info("stopping")
+	return d.await(g)
+}
+
+// await waits for the components, but not for ever.
+func (d *daemon) await(g *errgroup.Group) error {
+	done := make(chan error, 1)
+	go func() { done <- g.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(stopWithin - time.Second):
+		return errors.New("some connections did not end in time")
+	}
+}
+
+func (d *daemon) ready() {
+	d.log.Info("ready", "version", version, "root", d.cfg.Root, "subnets", len(d.cfg.Subnets),
+		"nodes", len(d.cfg.Inventory.Nodes()), "leases", len(d.dhcp.Leases.All()), "socket", d.cfg.Admin.Socket)
+	if missing := d.world.Load().loaders.Missing(); len(missing) > 0 {
+		d.log.Info("loaders that are not there: machines of these architectures cannot boot", "dir", d.cfg.Loaders, "missing", missing)
+	}
+	notify(d.log, systemd.SdNotifyReady)
+}
+
+// notify tells systemd, when it is there to be told.
+func notify(log *slog.Logger, state string) {
+	if _, err := systemd.SdNotify(false, state); err != nil {
+		log.Warn("systemd not notified", "state", state, "err", err)
+	}
+}
+
+func (d *daemon) components() []component {
+	list := []component{
+		{"dhcp", func(ctx context.Context) error { return d.dhcp.Run(ctx, d.ports) }},
+		{"admin", d.serveHTTP(&http.Server{Handler: admin.Handler(d), ReadHeaderTimeout: 5 * time.Second}, d.admin)},
+	}
+	for _, t := range d.tftp {
+		s := &tftp.Server{
+			Open: func(name string, peer netip.Addr) (io.ReadSeekCloser, error) { return d.openTFTP(t.addr, peer, name) },
+			Done: d.transferred, Log: d.log,
+		}
+		list = append(list, component{"tftp", func(ctx context.Context) error { return s.Run(ctx, t.socket) }})
+	}
+	plane := d.bootPlane()
+	for _, h := range d.http {
+		list = append(list, component{"http", d.serveHTTP(plane.HTTPServer(), h.socket)})
+	}
+	return list
+}
+
+func (d *daemon) bootPlane() *ipxe.Server {
+	return &ipxe.Server{
+		Root: d.tree.Root(), Loaders: ipxe.Loaders{Dir: d.cfg.Loaders},
+		Decide:   func(m ipxe.Machine) deploy.Decision { return d.world.Load().Decide(m) },
+		IsNode:   func(name string) bool { _, ok := d.world.Load().inv.ByName(name); return ok },
+		Identify: d.identify,
+		Record:   d.record, Log: d.log,
+		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),
+	}
+}
+
+// serveHTTP returns a component that serves l and, at the end, gives requests
+// under way a moment before it cuts them off.
+func (d *daemon) serveHTTP(s *http.Server, l net.Listener) func(context.Context) error {
+	return func(ctx context.Context) error {
+		stopped := make(chan struct{})
+		context.AfterFunc(ctx, func() {
+			defer close(stopped)
+			grace, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if s.Shutdown(grace) != nil {
+				s.Close()
+			}
+		})
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		<-stopped
+		return nil
+	}
+}
+
+// identify tells whose address a is, by the leases.
+func (d *daemon) identify(a netip.Addr) (string, node.MAC) {
+	lease, ok := d.dhcp.Leases.ByAddr(a)
+	if !ok || lease.MAC().IsZero() {
+		return "", node.MAC{}
+	}
+	return d.world.Load().name(lease.MAC(), node.UUID{}), lease.MAC()
+}
+
+// record takes a step of a machine, from whichever protocol.
+func (d *daemon) record(e timeline.Event) {
+	result := "ok"
+	if e.Err != "" {
+		result = "error"
+	}
+	d.steps.WithLabelValues(string(e.Step), result).Inc()
+	d.events.Record(e)
+}
+
+// transferred makes an event of a TFTP transfer. A size probe is no transfer.
+func (d *daemon) transferred(t tftp.Transfer) {
+	if t.Probe {
+		return
+	}
+	e := timeline.Event{Step: timeline.TFTP, Stage: timeline.Firmware, Addr: t.Peer.Addr(), File: t.Name, Bytes: t.Bytes, Dur: t.Dur}
+	e.Node, e.MAC = d.identify(t.Peer.Addr())
+	if t.Err != nil {
+		e.Err = t.Err.Error()
+	}
+	d.record(e)
+}

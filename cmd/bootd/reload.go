@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"bootd/internal/config"
+)
+
+// reloadOn reloads the configuration whenever hup fires, until ctx is done.
+func (d *daemon) reloadOn(ctx context.Context, hup <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			notify(d.log, reloading())
+			d.reload()
+			notify(d.log, systemd.SdNotifyReady)
+		}
+	}
+}
+
+// reloading is the message that systemd's Type=notify-reload asks for: with
+// the monotonic time in microseconds (sd_notify(3)).
+func reloading() string {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
+		return systemd.SdNotifyReloading
+	}
+	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, time.Duration(now.Nano()).Microseconds())
+}
+
+// reload puts a new configuration in force, or keeps the last good one and
+// says why.
+func (d *daemon) reload() {
+	cfg, err := resolved(d.load)
+	if err == nil {
+		err = unchangeable(d.cfg, cfg)
+	}
+	if err != nil {
+		text := err.Error()
+		d.reloadErr.Store(&text)
+		d.reloadGood.Set(0)
+		d.log.Error("configuration not reloaded: the last good one stays in force", "err", err)
+		return
+	}
+	d.cfg = cfg
+	d.level.Set(cfg.Log.Level)
+	d.world.Store(d.newWorld(cfg))
+	d.dhcp.Configure(subnets(cfg), d.world.Load())
+	d.reloadErr.Store(nil)
+	d.reloadGood.Set(1)
+	d.log.Info("configuration reloaded", "subnets", len(cfg.Subnets), "nodes", len(cfg.Inventory.Nodes()))
+}
+
+// unchangeable names what a reload cannot change, because sockets and files
+// stay open.
+func unchangeable(old, new *config.Config) error {
+	for _, fixed := range []struct {
+		key  string
+		same bool
+	}{
+		{"root", old.Root == new.Root},
+		{"state", old.State == new.State},
+		{"loaders", old.Loaders == new.Loaders},
+		{"log.format", old.Log.Format == new.Log.Format},
+		{"admin.socket", old.Admin == new.Admin},
+		{"http", old.HTTP == new.HTTP},
+		{"tftp", old.TFTP == new.TFTP},
+		{"interfaces and server addresses of the subnets", slices.Equal(sockets(old), sockets(new))},
+	} {
+		if !fixed.same {
+			return fmt.Errorf("%s changed: this takes a restart", fixed.key)
+		}
+	}
+	return nil
+}
+
+// sockets names where a configuration listens.
+func sockets(c *config.Config) (list []string) {
+	for _, s := range c.Subnets {
+		list = append(list, s.Interface+" "+s.Server.String())
+	}
+	slices.Sort(list)
+	return list
+}

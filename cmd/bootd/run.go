@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"bootd/internal/config"
+)
+
+const runHelp = `Run serves DHCP, TFTP and the HTTP boot plane until SIGTERM or SIGINT.
+
+With --config, or with neither --config nor --interface, it reads a
+configuration file (default /etc/bootd/bootd.yaml), and again on SIGHUP; a file
+that is wrong then keeps the last good one in force. With --interface and
+--range it needs no file: every machine on that interface gets an address and
+the discovery script.
+
+It needs root, or the capabilities CAP_NET_BIND_SERVICE and CAP_NET_RAW.`
+
+const runExample = `  bootd run --config /etc/bootd/bootd.yaml
+  bootd run --interface eth1 --range 10.1.1.100-10.1.1.200 --root /var/www --state /var/lib/bootd`
+
+func runCommand(stderr io.Writer) *cobra.Command {
+	var file string
+	var flags config.Flags
+	cmd := &cobra.Command{
+		Use: "run", Short: "Serve until stopped", Long: runHelp, Example: runExample, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			load, err := loader(cmd, file, flags)
+			if err != nil {
+				return err
+			}
+			return run(stderr, file, load)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&file, "config", "", "configuration `file` (default "+defaultConfig+")")
+	f.StringVar(&flags.Interface, "interface", "", "serve this network `interface`, without a file")
+	f.StringVar(&flags.Range, "range", "", "lease these `addresses`, first-last")
+	f.StringVar(&flags.Root, "root", "", "web root `directory` (default /var/www)")
+	f.StringVar(&flags.State, "state", "", "`directory` of leases and timelines (default /var/lib/bootd)")
+	f.StringVar(&flags.Loaders, "loaders", "", "`directory` of the iPXE binaries (default /usr/lib/ipxe)")
+	f.StringVar(&flags.Socket, "socket", "", "admin `socket` for bootctl (default /run/bootd/bootd.sock)")
+	return cmd
+}
+
+const defaultConfig = "/etc/bootd/bootd.yaml"
+
+// loader returns how to read the configuration, now and at every reload.
+func loader(cmd *cobra.Command, file string, flags config.Flags) (func() (*config.Config, error), error) {
+	bare := flags != config.Flags{}
+	switch {
+	case bare && file != "":
+		return nil, usage(cmd, "--config goes with none of the other flags: set them in the file")
+	case bare && flags.Interface == "":
+		return nil, usage(cmd, "--interface is missing")
+	case bare:
+		return func() (*config.Config, error) { return config.FromFlags(flags) }, nil
+	case file == "":
+		file = defaultConfig
+	}
+	return func() (*config.Config, error) { return loadFile(file) }, nil
+}
+
+// run starts the daemon and waits for its end. It is the one place that knows
+// signals.
+func run(stderr io.Writer, file string, load func() (*config.Config, error)) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+
+	cfg, err := resolved(load)
+	if err != nil {
+		return withHint(err)
+	}
+	level := new(slog.LevelVar)
+	level.Set(cfg.Log.Level)
+	d, err := open(cfg, newLogger(stderr, cfg.Log.Format, level))
+	if err != nil {
+		return withHint(err)
+	}
+	d.file, d.level, d.load = file, level, load
+	return d.run(ctx, hup)
+}
+
+func newLogger(w io.Writer, format config.Format, level slog.Leveler) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if format == config.JSON {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// withHint adds the remedy for what goes wrong most often at a first start.
+func withHint(err error) error {
+	var missing *os.PathError
+	switch {
+	case errors.As(err, &missing) && missing.Path == defaultConfig && errors.Is(err, os.ErrNotExist):
+		return hinted{err, "make one with: bootd config init, or start without: bootd run --interface IF --range FIRST-LAST"}
+	default:
+		return err
+	}
+}
+
+// resolved loads a configuration and completes it from the interfaces.
+func resolved(load func() (*config.Config, error)) (*config.Config, error) {
+	cfg, err := load()
+	if err != nil {
+		return nil, err
+	}
+	return cfg.Resolve(interfaceAddrs)
+}
+
+// interfaceAddrs returns the IPv4 addresses of a network interface.
+func interfaceAddrs(name string) (list []netip.Prefix, err error) {
+	ifi, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("there is no network interface %q; there are %s", name, interfaceNames())
+	}
+	addrs, err := ifi.Addrs()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+func interfaceNames() string {
+	all, _ := net.Interfaces()
+	var names string
+	for i, ifi := range all {
+		if i > 0 {
+			names += ", "
+		}
+		names += ifi.Name
+	}
+	return names
+}

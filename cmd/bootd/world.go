@@ -1,0 +1,164 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net/netip"
+	"path"
+	"strings"
+
+	"bootd/deploy"
+	"bootd/dhcp"
+	"bootd/internal/config"
+	"bootd/internal/node"
+	"bootd/internal/timeline"
+	"bootd/ipxe"
+	"bootd/links"
+)
+
+// A world is one configuration put to work: the join of inventory, boot
+// directories and loaders, which every protocol asks. A reload makes a new
+// one; it is never changed.
+type world struct {
+	inv     *node.Inventory
+	tree    *links.Tree
+	loaders ipxe.Loaders
+	port    uint16 // of the HTTP boot plane
+}
+
+// decide is the one way to a decision, whoever asks.
+func (w *world) decide(n *node.Node) deploy.Decision {
+	if n == nil {
+		return deploy.Decide(nil, node.Role{}, deploy.BootDir{})
+	}
+	role, _ := w.inv.Role(n.Role)
+	return deploy.Decide(n, role, w.bootDir(n.Name))
+}
+
+// bootDir looks at a node's boot directory.
+func (w *world) bootDir(name string) deploy.BootDir {
+	current, err := w.tree.Current(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return deploy.BootDir{Missing: true}
+	case err != nil:
+		return deploy.BootDir{Problem: err.Error()}
+	}
+	return deploy.BootDir{Release: current.Release}
+}
+
+// Decide settles what the machine that asks over HTTP should do.
+func (w *world) Decide(m ipxe.Machine) deploy.Decision {
+	if m.Name != "" {
+		n, _ := w.inv.ByName(m.Name)
+		return w.decide(n)
+	}
+	n, _ := w.inv.Find(m.MAC, m.UUID, m.Serial)
+	return w.decide(n)
+}
+
+// node finds who a DHCP client is: a node, or its BMC by the name that source
+// 004 gives it.
+func (w *world) node(c dhcp.Client) (*node.Node, bool) { return w.inv.Find(c.MAC, c.UUID, "") }
+
+// Name implements dhcp.Machines.
+func (w *world) Name(c dhcp.Client) string { return w.name(c.MAC, c.UUID) }
+
+func (w *world) name(mac node.MAC, uuid node.UUID) string {
+	if n, ok := w.inv.Find(mac, uuid, ""); ok {
+		return n.Name
+	}
+	if n, ok := w.inv.ByBMC(mac); ok {
+		return n.Name + "-mgmt"
+	}
+	return ""
+}
+
+// Reserved implements dhcp.Machines.
+func (w *world) Reserved(c dhcp.Client) netip.Addr {
+	if n, ok := w.node(c); ok {
+		return n.Addr
+	}
+	return netip.Addr{}
+}
+
+// Reservations implements dhcp.Machines.
+func (w *world) Reservations() (all []netip.Addr) {
+	for _, n := range w.inv.Nodes() {
+		if n.Addr.IsValid() {
+			all = append(all, n.Addr)
+		}
+	}
+	return all
+}
+
+// Boot implements dhcp.Machines. Every client that boots gets the way to its
+// script, whatever the decision: the script renders it.
+func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
+	if c.Stage == timeline.IPXE {
+		return dhcp.Boot{File: ipxe.EntryURL(hostPort(server, w.port))}
+	}
+	arch := c.Arch
+	if arch == dhcp.ArchUnknown {
+		arch = 0 // only BIOS ROMs older than RFC 4578 do not say
+	}
+	loader, ok := w.loaders.For(uint16(arch))
+	switch {
+	case loader == "":
+		return dhcp.Boot{Problem: "no loader exists for architecture " + arch.String()}
+	case !ok:
+		return dhcp.Boot{Problem: "loader " + loader + " is not in the loaders directory"}
+	case c.Stage == timeline.UEFIHTTP:
+		return dhcp.Boot{File: "http://" + hostPort(server, w.port) + "/boot/" + loader}
+	}
+	return dhcp.Boot{File: loader}
+}
+
+// hostPort is a server as URLs name it, without a port that need not be said.
+func hostPort(a netip.Addr, port uint16) string {
+	if port == 80 {
+		return a.String()
+	}
+	return netip.AddrPortFrom(a, port).String()
+}
+
+// openTFTP opens what TFTP serves: the loaders, and for a machine with a lease
+// the script that a loader looks for beside itself.
+func (d *daemon) openTFTP(server, peer netip.Addr, name string) (io.ReadSeekCloser, error) {
+	w := d.world.Load()
+	if path.Base(name) != "autoexec.ipxe" {
+		return w.loaders.Open(name)
+	}
+	if _, mac := d.identify(peer); mac.IsZero() {
+		return nil, fs.ErrNotExist
+	}
+	return text{strings.NewReader(string(ipxe.Autoexec(hostPort(server, w.port))))}, nil
+}
+
+// text is a file in memory.
+type text struct{ *strings.Reader }
+
+func (text) Close() error { return nil }
+
+// subnets turns the configuration into what dhcp takes.
+func subnets(cfg *config.Config) []dhcp.Subnet {
+	out := make([]dhcp.Subnet, len(cfg.Subnets))
+	for i, s := range cfg.Subnets {
+		out[i] = dhcp.Subnet{
+			Interface: s.Interface, Prefix: s.Prefix, Server: s.Server,
+			Pools: ranges(s.Pools), Exclude: ranges(s.Excluded()),
+			Router: s.Router, DNS: s.DNS, NTP: s.NTP, Domain: s.Domain,
+			Lease: s.Lease, BootLease: s.BootLease, Authoritative: s.Authoritative,
+		}
+	}
+	return out
+}
+
+func ranges(in []config.Range) []dhcp.Range {
+	out := make([]dhcp.Range, len(in))
+	for i, r := range in {
+		out[i] = dhcp.Range(r)
+	}
+	return out
+}
