@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -20,6 +21,7 @@ type Net struct {
 	Addr netip.Prefix // of the server, on Bridge
 	Dir  string       // for files of this Net; removed by Close
 
+	router  *os.File // nil: this machine has no IPv6
 	mu      sync.Mutex
 	ports   int
 	clients []*Namespace
@@ -49,12 +51,38 @@ func NewNet(addr netip.Prefix) (*Net, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
+	if err := n.startIPv6(); err != nil && !errors.Is(err, errNoIPv6) {
+		return nil, errors.Join(err, n.Close())
+	}
 	return n, nil
+}
+
+// errNoIPv6 is returned where the kernel runs without IPv6: machines then boot
+// all the same, only later.
+var errNoIPv6 = errors.New("no IPv6 on this machine")
+
+func (n *Net) startIPv6() error {
+	if err := n.ip("addr add " + routerAddr + "/64 dev " + Bridge + " nodad"); err != nil {
+		return errNoIPv6
+	}
+	var bridge *net.Interface
+	err := n.Do(func() (err error) {
+		bridge, err = net.InterfaceByName(Bridge)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	n.router, err = startRouter(n.Namespace, bridge.Index)
+	return err
 }
 
 // Close ends every process and machine and removes the segment.
 func (n *Net) Close() error {
 	var errs []error
+	if n.router != nil {
+		errs = append(errs, n.router.Close())
+	}
 	for _, c := range n.clients {
 		errs = append(errs, c.close())
 	}
