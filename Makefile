@@ -1,0 +1,40 @@
+# Type make for what there is.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+export CGO_ENABLED := 0
+
+# As root, and so in CI, everything that the tests need can be had, and a test
+# that lacks something fails where it would else be skipped.
+ifneq ($(filter 0,$(shell id -u))$(CI),)
+export BOOT_REQUIRE ?= netns
+endif
+
+.PHONY: help build deps demo test check bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+build: ## bootd and bootctl into bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/bootd ./cmd/bootctl
+
+deps: ## install the Debian packages of .ci/deps that are missing (root)
+	@.ci/install-deps
+
+demo: deps build ## boot virtual machines without a disk from bootd, and show how (root)
+	@go run ./internal/lab/demo
+
+test: deps ## all tests, QEMU boots among them (without root those are skipped)
+	go test -timeout 20m ./...
+
+check: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w" $$unformatted >&2; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+bench: ## all benchmarks
+	go test -run '^$$' -bench . ./...
+
+clean: ## remove bin/ and build/
+	rm -rf bin build
