@@ -38,6 +38,10 @@ type socket struct {
 	oob []byte
 }
 
+// requestQueue is the socket buffer we ask for: room for a thousand machines
+// that are powered on at once. The kernel may give less.
+const requestQueue = 1 << 20 // bytes
+
 // newSocket has the kernel tell the address each packet was sent to.
 func newSocket(udp *net.UDPConn) (*socket, error) {
 	raw, err := udp.SyscallConn()
@@ -54,6 +58,7 @@ func newSocket(udp *net.UDPConn) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set IP_PKTINFO: %w", err)
 	}
+	udp.SetReadBuffer(requestQueue)
 	return &socket{udp: udp, oob: make([]byte, 128)}, nil
 }
 
