@@ -113,7 +113,7 @@ func (x *exchange) discover() {
 	}
 	p := newReply(x.request, dhcpv4.MessageTypeOffer, x.subnet.Server)
 	x.fill(p, addr, boot)
-	x.send(p, timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File})
+	x.send(p, timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File, Detail: boot.Problem})
 }
 
 func (x *exchange) bid(asked netip.Addr) bid {
@@ -184,7 +184,7 @@ func (x *exchange) acknowledge(addr netip.Addr, boot Boot, err error) {
 	p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
 	p.ClientIPAddr = x.ClientIPAddr
 	x.fill(p, addr, boot)
-	x.send(p, timeline.Event{Step: timeline.Ack, Addr: addr, File: boot.File})
+	x.send(p, timeline.Event{Step: timeline.Ack, Addr: addr, File: boot.File, Detail: boot.Problem})
 }
 
 // decline quarantines an address (RFC 2131, section 4.3.3).

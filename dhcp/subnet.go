@@ -58,7 +58,8 @@ const minLease = 5 * time.Minute
 
 // Boot is what a client should load. The zero Boot means nothing.
 type Boot struct {
-	File string // name for TFTP, or URL for iPXE and UEFI HTTP boot
+	File    string // name for TFTP, or URL for iPXE and UEFI HTTP boot
+	Problem string // why there is nothing to load, for people; empty with a File
 }
 
 // Machines is what the server must know of the machines it serves. Its methods

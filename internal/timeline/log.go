@@ -230,4 +230,3 @@ func (l *Log) Watch(ctx context.Context) <-chan Event {
 	})
 	return ch
 }
-

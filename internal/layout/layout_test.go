@@ -1,0 +1,181 @@
+// Package layout_test holds the rules of docs/architecture.md that can be
+// checked by reading the tree: who may import whom, what every package has to
+// say of itself, and that the documents point to what exists.
+package layout_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const top = "../.."
+
+// forbidden says which packages of the module a package must not depend on,
+// not even through others, and why. A trailing slash stands for a tree.
+var forbidden = map[string]map[string]string{
+	"dhcp":              {"tftp": protocols, "ipxe": protocols, "deploy": "dhcp asks what to load through its Machines interface", "bmc": protocols, "links": protocols, "artifacts": protocols, "internal/config": plumbing},
+	"tftp":              {"dhcp": protocols, "ipxe": protocols, "deploy": protocols, "bmc": protocols, "links": protocols, "artifacts": protocols, "internal/": "tftp sends files and knows nothing of bootd"},
+	"ipxe":              {"dhcp": protocols, "tftp": protocols, "bmc": protocols, "internal/config": plumbing},
+	"artifacts":         {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "deploy": "artifacts are found, not chosen, here"},
+	"links":             {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": "links must work where no BMC answers", "deploy": "links has no policy"},
+	"deploy":            {"dhcp": protocols, "tftp": protocols, "ipxe": protocols},
+	"internal/node":     {"dhcp": leaf, "tftp": leaf, "ipxe": leaf, "artifacts": leaf, "links": leaf, "deploy": leaf, "internal/store": leaf, "internal/timeline": leaf, "internal/config": leaf, "internal/admin": leaf},
+	"internal/store":    {"internal/node": leaf, "internal/timeline": leaf, "internal/config": leaf, "dhcp": leaf, "deploy": leaf},
+	"internal/timeline": {"dhcp": leaf, "tftp": leaf, "ipxe": leaf, "deploy": leaf, "links": leaf, "artifacts": leaf, "internal/config": leaf},
+	"internal/config":   {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": protocols},
+	"cmd/bootctl":       {"dhcp": "the daemon speaks protocols, bootctl speaks to the daemon", "tftp": protocols, "internal/lab": "the lab is for tests"},
+	"cmd/bootd":         {"internal/lab": "the lab is for tests"},
+}
+
+const (
+	protocols = "a protocol's room must work, and be read, without the others"
+	leaf      = "shared nouns depend on nothing that shares them"
+	plumbing  = "rooms take values, cmd reads the configuration"
+)
+
+type pkg struct {
+	ImportPath string
+	Dir        string
+	Deps       []string
+	GoFiles    []string
+}
+
+func packages(t *testing.T) (list []pkg) {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,Deps,GoFiles,Standard", "./...")
+	cmd.Dir = top
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p pkg
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(p.ImportPath, "bootd/") {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		room := strings.TrimPrefix(p.ImportPath, "bootd/")
+		seen[room] = true
+		for _, dep := range p.Deps {
+			dep, ours := strings.CutPrefix(dep, "bootd/")
+			for banned, reason := range forbidden[room] {
+				if ours && dep == banned || ours && strings.HasSuffix(banned, "/") && strings.HasPrefix(dep, banned) {
+					t.Errorf("%s depends on %s: %s", room, dep, reason)
+				}
+			}
+		}
+	}
+	for room := range forbidden {
+		if !seen[room] {
+			t.Errorf("the table names %s, which is no package", room)
+		}
+	}
+}
+
+// Processes are started only where a peer has to be driven, and only commands
+// end the process.
+func TestEdges(t *testing.T) {
+	for _, p := range packages(t) {
+		room := strings.TrimPrefix(p.ImportPath, "bootd/")
+		for _, f := range p.GoFiles {
+			file := parse(t, filepath.Join(p.Dir, f), 0)
+			for _, imp := range file.Imports {
+				if imp.Path.Value == `"os/exec"` && room != "bmc" && !strings.HasPrefix(room, "internal/lab") {
+					t.Errorf("%s/%s starts processes: only bmc, the lab and tests may", room, f)
+				}
+			}
+			if calls(file, "os", "Exit") && !strings.HasPrefix(room, "cmd/") && !strings.HasPrefix(room, "internal/lab/") {
+				t.Errorf("%s/%s calls os.Exit: only commands may", room, f)
+			}
+		}
+	}
+}
+
+func TestPackageComments(t *testing.T) {
+	for _, p := range packages(t) {
+		var with []string
+		for _, f := range p.GoFiles {
+			if parse(t, filepath.Join(p.Dir, f), parser.ParseComments|parser.PackageClauseOnly).Doc != nil {
+				with = append(with, f)
+			}
+		}
+		if len(with) != 1 {
+			t.Errorf("%s: package comment in %d files %v, want 1", p.ImportPath, len(with), with)
+		}
+	}
+}
+
+func parse(t *testing.T, path string, mode parser.Mode) *ast.File {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), path, nil, mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func calls(f *ast.File, pkg, name string) (found bool) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if ok && sel.Sel.Name == name {
+			if id, ok := sel.X.(*ast.Ident); ok && id.Name == pkg {
+				found = true
+			}
+		}
+		return true
+	})
+	return found
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+
+func TestDocumentLinks(t *testing.T) {
+	for _, doc := range documents(t) {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(doc), m[1])); err != nil {
+				t.Errorf("%s links to %s, which does not exist", doc, m[1])
+			}
+		}
+	}
+}
+
+func documents(t *testing.T) (docs []string) {
+	t.Helper()
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && slices.Contains([]string{".git", "build", "bin"}, d.Name()) {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(path, ".md") {
+			docs = append(docs, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return docs
+}
