@@ -43,9 +43,6 @@ type target struct {
 // isScript reports whether iPXE will run the answer.
 func (t target) isScript() bool { return t.kind == bootScript || t.kind == nodeScript }
 
-// isFile reports whether the answer is a file.
-func (t target) isFile() bool { return t.kind == loader || t.kind == nodeFile || t.kind == dataFile }
-
 // method returns the method of a target; GET stands for HEAD too.
 func (t target) method() string {
 	if t.kind == checkIn {
@@ -77,11 +74,8 @@ func parse(r *http.Request) (target, error) {
 	if !strings.HasPrefix(p, "/") {
 		return target{}, refuse(http.StatusBadRequest, "not a path")
 	}
-	if !honest(p, r.URL.EscapedPath()) {
-		return target{}, refuse(http.StatusBadRequest, "path has a character or an element that is not allowed")
-	}
 	elems := strings.FieldsFunc(p, func(c rune) bool { return c == '/' })
-	if slices.Contains(elems, "..") || slices.Contains(elems, ".") {
+	if !honest(p, r.URL.EscapedPath()) || slices.Contains(elems, "..") || slices.Contains(elems, ".") {
 		return target{}, refuse(http.StatusBadRequest, "path has a character or an element that is not allowed")
 	}
 	t := match(elems)
