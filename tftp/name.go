@@ -2,6 +2,7 @@ package tftp
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -40,7 +41,7 @@ func Normalize(name string) (string, error) {
 	switch {
 	case clean == "":
 		return refuse(codeIllegal, "is empty")
-	case hasDotDot(parts):
+	case slices.Contains(parts, ".."):
 		return refuse(codeAccess, `has a ".." component`)
 	case len(clean) > maxName:
 		return refuse(codeAccess, fmt.Sprintf("is longer than %d bytes", maxName))
@@ -74,15 +75,6 @@ func components(name string) []string {
 		}
 	}
 	return kept
-}
-
-func hasDotDot(parts []string) bool {
-	for _, p := range parts {
-		if p == ".." {
-			return true
-		}
-	}
-	return false
 }
 
 // printable returns a name that Normalize refused, fit for a screen.
