@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -93,24 +94,46 @@ func (c *Console) String() string {
 // BOOTD-LAB-FAILED line comes first, or when ctx is done; the error tells the
 // last lines.
 func (c *Console) WaitFor(ctx context.Context, re *regexp.Regexp) (Line, error) {
+	var found Line
+	err := c.Follow(ctx, func(l Line) error {
+		switch {
+		case re.MatchString(l.Text):
+			found = l
+			return errFound
+		case strings.HasPrefix(l.Text, "BOOTD-LAB-FAILED"):
+			return fmt.Errorf("got %q", l.Text)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errFound):
+		return found, nil
+	case err == nil:
+		err = errors.New("output ended")
+	}
+	return Line{}, fmt.Errorf("waiting for %v: %w; last output %q", re, err, lastLines(c.String(), 3))
+}
+
+var errFound = errors.New("found")
+
+// Follow calls f with every line from the beginning on, as they come, until
+// the output ends, f returns an error, or ctx is done; it returns the error.
+func (c *Console) Follow(ctx context.Context, f func(Line) error) error {
 	for seen := 0; ; {
 		c.mu.Lock()
 		lines, grown, closed := c.lines, c.grown, c.closed
 		c.mu.Unlock()
 		for ; seen < len(lines); seen++ {
-			if re.MatchString(lines[seen].Text) {
-				return lines[seen], nil
-			}
-			if strings.HasPrefix(lines[seen].Text, "BOOTD-LAB-FAILED") {
-				return Line{}, fmt.Errorf("waiting for %v: got %q", re, lines[seen].Text)
+			if err := f(lines[seen]); err != nil {
+				return err
 			}
 		}
 		if closed {
-			return Line{}, fmt.Errorf("waiting for %v: output ended with %q", re, lastLines(c.String(), 3))
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return Line{}, fmt.Errorf("waiting for %v: %w; last output %q", re, ctx.Err(), lastLines(c.String(), 3))
+			return ctx.Err()
 		case <-grown:
 		}
 	}

@@ -61,7 +61,7 @@ poweroff
 // PowerOn starts a machine on the segment. A machine ends by powering itself
 // off, by Kill, or with the Net.
 func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
-	accel, err := accelerator(ctx)
+	accel, err := Accelerator(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -136,10 +136,10 @@ func base(accel string) []string {
 	}
 }
 
-// accelerator returns "kvm" where a guest really runs under it, "tcg" where
+// Accelerator returns "kvm" where a guest really runs under it, "tcg" where
 // not. That /dev/kvm can be opened proves nothing: there are machines where it
 // can, and guests hang in their firmware.
-func accelerator(ctx context.Context) (string, error) {
+func Accelerator(ctx context.Context) (string, error) {
 	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
 		return "tcg", nil
 	} else if err := f.Close(); err != nil {

@@ -296,7 +296,7 @@ func (im *Images) WriteRelease(ctx context.Context, root string, r Release) erro
 }
 
 func writeSquashfs(ctx context.Context, r Release, file string) error {
-	root, err := os.MkdirTemp("", namePrefix+"root")
+	root, err := tempDir("root")
 	if err != nil {
 		return err
 	}

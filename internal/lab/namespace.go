@@ -32,15 +32,31 @@ type Namespace struct {
 	procs []*Proc
 }
 
-// namePrefix begins the name of every namespace of the lab. The process that
-// made it follows, as its id and start time, for sweep.
+// namePrefix begins the name of every namespace and temporary directory of the
+// lab. The process that made it follows, as its id and start time, for sweep.
 const namePrefix = "bootd-lab-"
 
 var serial atomic.Uint32 // makes names unique within the process
 
+func newName(what string) string {
+	return fmt.Sprintf("%s%d-%s-%d-%s", namePrefix, os.Getpid(), startTime(os.Getpid()), serial.Add(1), what)
+}
+
+// orphan reports whether the process that made the name is no longer there.
+func orphan(name string) bool {
+	owner := strings.SplitN(strings.TrimPrefix(name, namePrefix), "-", 3)
+	return len(owner) == 3 && !alive(owner[0], owner[1])
+}
+
+// tempDir makes a directory that sweep removes after a process that could not.
+func tempDir(what string) (string, error) {
+	dir := filepath.Join(os.TempDir(), newName(what))
+	return dir, os.Mkdir(dir, 0o700)
+}
+
 func newNamespace(what string) (*Namespace, error) {
 	ns := &Namespace{
-		Name:  fmt.Sprintf("%s%d-%s-%d-%s", namePrefix, os.Getpid(), startTime(os.Getpid()), serial.Add(1), what),
+		Name:  newName(what),
 		calls: make(chan func()),
 		ended: make(chan struct{}),
 	}
@@ -144,20 +160,28 @@ func removeNamespace(name string) error {
 	return err
 }
 
-// sweep removes the namespaces of lab processes that are no longer there.
+// sweep removes the namespaces and directories of lab processes that are no
+// longer there.
 func sweep() error {
-	names, err := filepath.Glob("/run/netns/" + namePrefix + "*")
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for _, path := range names {
-		name := filepath.Base(path)
-		if owner := strings.SplitN(strings.TrimPrefix(name, namePrefix), "-", 3); len(owner) == 3 && !alive(owner[0], owner[1]) {
-			errs = append(errs, sweepOne(name))
-		}
+	for _, name := range orphans("/run/netns") {
+		errs = append(errs, sweepOne(name))
+	}
+	for _, name := range orphans(os.TempDir()) {
+		errs = append(errs, os.RemoveAll(filepath.Join(os.TempDir(), name)))
 	}
 	return errors.Join(errs...)
+}
+
+// orphans returns the names in dir that dead processes left.
+func orphans(dir string) (names []string) {
+	entries, _ := os.ReadDir(dir) // none at all is fine
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), namePrefix) && orphan(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
 }
 
 // sweepOne kills what a dead process left running in its namespace and removes

@@ -32,7 +32,7 @@ func NewNet(addr netip.Prefix) (*Net, error) {
 	if err := sweep(); err != nil {
 		return nil, fmt.Errorf("lab: remove leftovers: %w", err)
 	}
-	dir, err := os.MkdirTemp("", namePrefix)
+	dir, err := tempDir("files")
 	if err != nil {
 		return nil, err
 	}
