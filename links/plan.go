@@ -25,6 +25,17 @@ type Change struct {
 // Created reports whether the node had no link before.
 func (c Change) Created() bool { return c.Old == Links{} }
 
+// Differ returns the names of the links that change.
+func (c Change) Differ() (names []string) {
+	old := c.Old.each()
+	for i, k := range c.New.each() {
+		if k != old[i] {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
 // A Refusal is a node whose boot directory is left alone, and why.
 type Refusal struct {
 	Node string
