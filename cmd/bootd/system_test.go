@@ -1,0 +1,321 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"text/template"
+
+	"bootd/internal/lab"
+	"bootd/internal/node"
+)
+
+// binaries builds bootd and bootctl once for all tests of the package.
+var binaries = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "bootd-test-")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir+"/", "bootd/cmd/bootd", "bootd/cmd/bootctl").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := binaries(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// site is a running bootd on a private segment.
+type site struct {
+	*lab.Net
+	t      *testing.T
+	bin    string
+	root   string
+	config string
+	socket string
+	Nodes  []siteNode
+	daemon *lab.Proc
+}
+
+type siteNode struct {
+	Name, Role, Boot string
+	MAC              node.MAC
+	Address          string
+}
+
+var siteConfig = template.Must(template.New("").Parse(`
+root: {{.Root}}
+state: {{.Dir}}/state
+admin: {socket: {{.Socket}}}
+subnets:
+  - interface: br0
+    subnet: 10.77.0.0/24
+    pools: [10.77.0.100-10.77.0.199]
+    router: 10.77.0.1
+    dns: [10.77.0.1]
+roles:
+  - {name: kubernetes, dir: k8s, squashfs: [kubernetes], args: console=ttyS0 panic=-1}
+  - {name: storage-ceph, dir: ceph, squashfs: [storage-ceph], args: console=ttyS0 panic=-1}
+nodes:
+{{- range .Nodes}}
+  - name: {{.Name}}
+    role: {{.Role}}
+    macs: ["{{.MAC}}"]
+    address: {{.Address}}
+    {{- with .Boot}}
+    boot: {{.}}
+    {{- end}}
+{{- else}} []
+{{- end}}
+`))
+
+// newSite makes a segment with releases of both roles, links them, and starts
+// the daemon.
+func newSite(t *testing.T, guests int, nodes ...siteNode) *site {
+	t.Helper()
+	lab.Need(t)
+	bin, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := lab.ForTest(t, netip.MustParsePrefix("10.77.0.1/24"), guests)
+	s := &site{
+		Net: n, t: t, bin: bin, Nodes: nodes,
+		root: filepath.Join(n.Dir, "www"), config: filepath.Join(n.Dir, "bootd.yaml"), socket: filepath.Join(n.Dir, "bootd.sock"),
+	}
+	im := lab.ImagesForTest(t)
+	for _, r := range []lab.Release{{Dir: "k8s", ID: "1.2.3", Base: "kubernetes"}, {Dir: "ceph", ID: "0.0.7", Base: "storage-ceph"}} {
+		if err := im.WriteRelease(t.Context(), s.root, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.writeConfig()
+	s.bootctl("set-links", "--config", s.config)
+	s.start()
+	return s
+}
+
+func (s *site) writeConfig() {
+	s.t.Helper()
+	var b bytes.Buffer
+	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Nodes": s.Nodes})
+	if err == nil {
+		err = os.WriteFile(s.config, b.Bytes(), 0o644)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) start() {
+	s.t.Helper()
+	var err error
+	if s.daemon, err = s.StartDaemon(lab.Deadline(s.t), s.bin+"/bootd", s.config, s.socket); err != nil {
+		s.t.Fatal(err)
+	}
+	d := s.daemon
+	s.t.Cleanup(func() {
+		if s.t.Failed() {
+			s.t.Logf("bootd:\n%s", d)
+		}
+	})
+}
+
+// bootctl runs a command of bootctl that has to succeed.
+func (s *site) bootctl(args ...string) string {
+	s.t.Helper()
+	out, err := exec.Command(s.bin+"/bootctl", append([]string{"--socket", s.socket}, args...)...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("bootctl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// line waits for a line on a console.
+func (s *site) line(c interface {
+	WaitFor(ctx context.Context, re *regexp.Regexp) (lab.Line, error)
+}, pattern string) string {
+	s.t.Helper()
+	l, err := c.WaitFor(lab.Deadline(s.t), regexp.MustCompile(pattern))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return l.Text
+}
+
+// wantBooted waits until a guest reports, on its own console, which release it
+// runs, and that its check-in was answered.
+func (s *site) wantBooted(g *lab.Guest, n siteNode, release string) {
+	s.t.Helper()
+	line := s.line(g, `^BOOTD-LAB-BOOTED`) + " "
+	for _, want := range []string{
+		" node=" + n.Name + " ", " release=" + release + " ", " role=" + n.Role + " ",
+		" ip=" + n.Address + " ", " BOOTIF=01-" + n.MAC.Hyphen() + " ",
+	} {
+		if !strings.Contains(line, want) {
+			s.t.Errorf("got %q, want it to contain %q", line, want)
+		}
+	}
+	s.line(g, `^BOOTD-LAB-CHECKED-IN HTTP/1.1 200 OK$`)
+	if err := g.Ended(lab.Deadline(s.t)); err != nil {
+		s.t.Errorf("QEMU: got %v, want it to end well after power-off", err)
+	}
+}
+
+var m001 = siteNode{Name: "ncn-m001", Role: "kubernetes", MAC: node.MAC{0x52, 0x54, 0, 0xaa, 0xbb, 1}, Address: "10.77.0.11"}
+var s001 = siteNode{Name: "ncn-s001", Role: "storage-ceph", MAC: node.MAC{0x52, 0x54, 0, 0xaa, 0xbb, 2}, Address: "10.77.0.21"}
+
+func machine(n siteNode, fw lab.Firmware) lab.Machine {
+	return lab.Machine{Name: n.Name, Firmware: fw, MAC: n.MAC, UUID: node.UUID{1, 15: n.MAC[5]}}
+}
+
+// A known node boots its release with every firmware, and bootctl tells it.
+func TestBootKnownNode(t *testing.T) {
+	for _, fw := range []lab.Firmware{lab.BIOS, lab.BIOSLoader, lab.UEFI, lab.UEFIROM} {
+		t.Run(fw.String(), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 1, m001)
+			g := s.Boot(t, machine(m001, fw))
+			s.wantBooted(g, m001, "1.2.3")
+			s.wantStory(m001, fw)
+		})
+	}
+}
+
+// wantStory checks that the daemon tells the boot that the guest had: each
+// transfer that the guest cannot do without, in order.
+func (s *site) wantStory(n siteNode, fw lab.Firmware) {
+	s.t.Helper()
+	var story struct {
+		Boot struct {
+			Outcome string
+			Events  []struct{ Step, Stage, File, Release, Err string }
+		}
+	}
+	if err := json.Unmarshal([]byte(s.bootctl("why", n.Name, "--json")), &story); err != nil {
+		s.t.Fatal(err)
+	}
+	if story.Boot.Outcome != "booted" {
+		s.t.Errorf("outcome: got %q, want booted\n%s", story.Boot.Outcome, s.bootctl("why", n.Name))
+	}
+	want := []string{"dhcp-ack ipxe", "script ipxe", "http kernel", "http initrd.img.xz", "dhcp-ack os", "http rootfs", "check-in os"}
+	if fw == lab.UEFI {
+		want = append([]string{"dhcp-discover firmware", "dhcp-ack firmware", "tftp snponly.efi"}, want...)
+	}
+	for _, e := range story.Boot.Events {
+		if len(want) == 0 {
+			break
+		}
+		if got := e.Step + " " + e.Stage; got == want[0] || e.Step+" "+filepath.Base(e.File) == want[0] {
+			want = want[1:]
+		}
+	}
+	if len(want) > 0 {
+		s.t.Errorf("story lacks %q, in this order\n%s", want, s.bootctl("why", n.Name))
+	}
+}
+
+// An unknown machine shows what it found, harmlessly, and asks again; no
+// artifact leaves the server.
+func TestUnknownMachineIsHarmless(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 1, m001)
+	stranger := node.MAC{0x52, 0x54, 0, 0xee, 0xee, 1}
+	g := s.Boot(t, lab.Machine{Name: "stranger", Firmware: lab.BIOS, MAC: stranger})
+	s.line(g, `unknown machine: discover`)
+	s.line(g, stranger.String())
+	s.line(g, `asking http://10\.77\.0\.1 again in 10 s`) // the second time: it asked again
+	if strings.Contains(g.String(), "BOOTD-LAB") || strings.Contains(g.String(), "kernel...") {
+		t.Error("the stranger loaded a kernel")
+	}
+	out := s.bootctl("why", stranger.String())
+	if !strings.Contains(out, "waiting") || !strings.Contains(out, "not in the inventory") || strings.Contains(out, "kernel") {
+		t.Errorf("why: got\n%swant a machine that waits because it is not in the inventory", out)
+	}
+}
+
+// Two nodes of different roles boot at once, each its own release.
+func TestTwoRolesAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 2, m001, s001)
+	one, two := s.Boot(t, machine(m001, lab.BIOS)), s.Boot(t, machine(s001, lab.BIOS))
+	s.wantBooted(one, m001, "1.2.3")
+	s.wantBooted(two, s001, "0.0.7")
+}
+
+// A held node waits in its script, and boots by itself once a reload lets it
+// go. A bad file in between changes nothing and stops nothing.
+func TestHoldAndReload(t *testing.T) {
+	t.Parallel()
+	held := m001
+	held.Boot = "hold"
+	s := newSite(t, 1, held)
+	g := s.Boot(t, machine(held, lab.BIOS))
+	s.line(g, `held by the administrator`)
+
+	if err := os.WriteFile(s.config, []byte("root: /nonexistent\nsubnet: []\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.reload()
+	s.line(s.daemon, `configuration not reloaded`)
+	if out := s.bootctl("status"); !strings.Contains(out, "hold") {
+		t.Errorf("status after a bad reload: got\n%swant the node still held", out)
+	}
+	s.Nodes[0].Boot = "release"
+	s.writeConfig()
+	s.reload()
+	s.line(s.daemon, `configuration reloaded`)
+	s.wantBooted(g, m001, "1.2.3")
+}
+
+func (s *site) reload() {
+	s.t.Helper()
+	if err := s.daemon.Signal(syscall.SIGHUP); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// A lease that was acknowledged survives kill -9: the client that boots again
+// is acknowledged at once for the address it remembers.
+func TestLeaseSurvivesKill(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0, m001)
+	c, err := s.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease := func(args ...string) string {
+		t.Helper()
+		args = append([]string{"-i", "eth0", "-n", "-q", "-f", "-s", "/bin/true"}, args...)
+		if _, err := c.Run(lab.Deadline(t), "ip", "link", "set", "eth0", "up"); err != nil {
+			t.Fatal(err)
+		}
+		p, err := c.Start("busybox", append([]string{"udhcpc"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return regexp.MustCompile(`lease of (\S+) obtained`).FindStringSubmatch(s.line(p, `lease of \S+ obtained`))[1]
+	}
+	before := lease()
+	s.daemon.Kill()
+	s.start()
+	if got := lease(); got != before {
+		t.Errorf("address after kill -9: got %s, want %s", got, before)
+	}
+}
