@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bootd/internal/admin"
+	"bootd/internal/cli"
 	"bootd/internal/timeline"
 )
 
@@ -29,11 +30,11 @@ func client(cmd *cobra.Command) *admin.Client {
 func explained(err error) error {
 	switch {
 	case errors.Is(err, admin.ErrNotRunning):
-		return withHint(err, "start it with: systemctl start bootd, or name its socket with --socket")
+		return cli.Hint(err, "start it with: systemctl start bootd, or name its socket with --socket")
 	case errors.Is(err, admin.ErrUnknown):
-		return withHint(err, "bootctl status lists the machines")
+		return cli.Hint(err, "bootctl status lists the machines")
 	case errors.Is(err, admin.ErrBehind):
-		return withHint(err, "start the watch again; bootctl why NODE has what was missed")
+		return cli.Hint(err, "start the watch again; bootctl why NODE has what was missed")
 	}
 	return err
 }

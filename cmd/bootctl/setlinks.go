@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"bootd/artifacts"
+	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
 	"bootd/links"
@@ -34,7 +35,7 @@ its node or role is pinned to, else the newest of its role's channel. The links
 of a node switch together, so that no node boots a mix of two releases. Nodes
 that are linked as they should be are not touched.`,
 		Example: "  bootctl set-links --config bootd.yaml --node ncn-m001,ncn-m002 --dry-run",
-		Args:    noArgs,
+		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -67,7 +68,7 @@ func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	tree, err := links.Open(root)
 	if err != nil {
-		return withHint(fmt.Errorf("root: %w", err), "name the directory with --root DIR, or as root: in "+s.config)
+		return cli.Hint(fmt.Errorf("root: %w", err), "name the directory with --root DIR, or as root: in "+s.config)
 	}
 	defer tree.Close()
 	r := newReport(root, s.dryRun)
@@ -91,7 +92,7 @@ func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
 func (s setLinks) load() (root string, inv *node.Inventory, err error) {
 	c, err := config.Load(s.config)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, withHint(err, "name the file with --config FILE, or write one with: bootd config init")
+		return "", nil, cli.Hint(err, "name the file with --config FILE, or write one with: bootd config init")
 	}
 	if err != nil {
 		return "", nil, err
@@ -103,7 +104,7 @@ func (s setLinks) load() (root string, inv *node.Inventory, err error) {
 // pick returns the nodes that the flags leave, in the order of the inventory.
 func (s setLinks) pick(inv *node.Inventory) ([]node.Node, error) {
 	if len(inv.Nodes()) == 0 {
-		return nil, withHint(errors.New("the inventory has no nodes"), "add them under nodes: in "+s.config)
+		return nil, cli.Hint(errors.New("the inventory has no nodes"), "add them under nodes: in "+s.config)
 	}
 	if _, ok := inv.Role(s.role); s.role != "" && !ok {
 		return nil, fmt.Errorf("there is no role %q", s.role)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"bootd/artifacts"
+	"bootd/internal/cli"
 	"bootd/links"
 )
 
@@ -226,20 +227,20 @@ func (o outcome) story() string {
 // verdict tells what is wrong and returns an error for the exit status.
 func (r *report) verdict(stderr io.Writer, applyErr error) error {
 	for _, p := range r.passedOver {
-		tell(stderr, fmt.Sprintf("warning: role %s: release %s is not used: %v", p.Role, p.Release, p))
+		cli.Tell(program, stderr, fmt.Sprintf("warning: role %s: release %s is not used: %v", p.Role, p.Release, p))
 	}
 	for _, f := range r.failures() {
-		tell(stderr, f)
+		cli.Tell(program, stderr, f)
 	}
 	if r.Failed == 0 {
 		return applyErr // of cleaning up
 	}
-	code := exitFailure
+	code := cli.Failure
 	if r.Failed < len(r.Nodes) {
-		code = exitPartial
+		code = cli.Partial
 	}
 	summary := fmt.Errorf("%d of %d nodes failed", r.Failed, len(r.Nodes))
-	return failure{summary, code, writeHint(applyErr)}
+	return cli.Error{Err: summary, Code: code, Hint: writeHint(applyErr)}
 }
 
 // failures returns one line for each error, with all nodes that share it.

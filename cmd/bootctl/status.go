@@ -14,6 +14,7 @@ import (
 
 	"bootd/deploy"
 	"bootd/internal/admin"
+	"bootd/internal/cli"
 )
 
 func statusCommand() *cobra.Command {
@@ -26,7 +27,7 @@ was seen: how its last boot went (unseen, underway, booted, waiting, local,
 failed, stuck), the release it booted, when it took its last step, and what it
 will be told at its next boot.`,
 		Example: "  bootctl status",
-		Args:    noArgs,
+		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, err := client(cmd).Status(cmd.Context())
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bootd/internal/admin"
+	"bootd/internal/cli"
 )
 
 func whyCommand() *cobra.Command {
@@ -24,7 +25,7 @@ address.`,
 		Example: "  bootctl why ncn-m002",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError(cmd, errors.New("name one node"))
+				return cli.UsageError(cmd, errors.New("name one node"))
 			}
 			return nil
 		},

@@ -26,6 +26,7 @@ import (
 	"bootd/deploy"
 	"bootd/dhcp"
 	"bootd/internal/admin"
+	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
 	"bootd/internal/store"
@@ -122,7 +123,7 @@ func (d *daemon) close() {
 
 func (d *daemon) openRoot() (err error) {
 	if d.tree, err = links.Open(d.cfg.Root); err != nil {
-		return hinted{fmt.Errorf("root: %w", err), "make the web root, or set root: in the configuration"}
+		return cli.Hint(fmt.Errorf("root: %w", err), "make the web root, or set root: in the configuration")
 	}
 	d.onClose("root", d.tree.Close)
 	d.world.Store(d.newWorld(d.cfg))
@@ -139,10 +140,10 @@ func (d *daemon) openState() error {
 	path := filepath.Join(d.cfg.State, "bootd.db")
 	db, err := store.Open(path)
 	if errors.Is(err, store.ErrInUse) {
-		return hinted{err, "is another bootd running? see: pgrep -a bootd"}
+		return cli.Hint(err, "is another bootd running? see: pgrep -a bootd")
 	}
 	if err != nil {
-		return hinted{fmt.Errorf("state: %w", err), "if the file is damaged, move it away to start with no leases: machines then keep their addresses when they ask for them"}
+		return cli.Hint(fmt.Errorf("state: %w", err), "if the file is damaged, move it away to start with no leases: machines then keep their addresses when they ask for them")
 	}
 	d.onClose("state", db.Close)
 	leases, err := db.Table("leases")
@@ -225,11 +226,11 @@ func (d *daemon) bindAdmin() (err error) {
 func bindError(what, proto string, at netip.AddrPort, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return hinted{fmt.Errorf("%s: %s port %v is in use by another server", what, proto, at), fmt.Sprintf("see who: ss -lntup sport = :%d", at.Port())}
+		return cli.Hint(fmt.Errorf("%s: %s port %v is in use by another server", what, proto, at), fmt.Sprintf("see who: ss -lntup sport = :%d", at.Port()))
 	case errors.Is(err, os.ErrPermission):
-		return hinted{fmt.Errorf("%s: %s port %v: not permitted", what, proto, at), "run as root, or with CAP_NET_BIND_SERVICE and CAP_NET_RAW"}
+		return cli.Hint(fmt.Errorf("%s: %s port %v: not permitted", what, proto, at), "run as root, or with CAP_NET_BIND_SERVICE and CAP_NET_RAW")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return hinted{fmt.Errorf("%s: no interface has the address %v", what, at.Addr()), "the server: of a subnet must be an address of this host"}
+		return cli.Hint(fmt.Errorf("%s: no interface has the address %v", what, at.Addr()), "the server: of a subnet must be an address of this host")
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/ipxe"
 )
@@ -22,94 +23,38 @@ var version = "unknown"
 
 func main() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// errUsage marks a mistake on the command line.
-var errUsage = errors.New("usage")
-
-// A hinted error knows a remedy.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-
 // Main runs bootd with args and returns its exit status.
 func Main(args []string, stdout, stderr io.Writer) int {
-	root := command(stdout, stderr)
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.Execute()
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintln(stderr, "bootd:", err)
-	var h hinted
-	if errors.As(err, &h) {
-		fmt.Fprintln(stderr, "hint:", h.hint)
-	}
-	if errors.Is(err, errUsage) {
-		return 2
-	}
-	return 1
-}
-
-func command(stdout, stderr io.Writer) *cobra.Command {
-	root := &cobra.Command{
-		Use:           "bootd",
-		Short:         "Network boot server: DHCP, TFTP, HTTP boot and what each machine should boot",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          noArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err.Error()) })
+	root := cli.Root(&cobra.Command{
+		Use:     program,
+		Short:   "Network boot server: DHCP, TFTP, HTTP boot and what each machine should boot",
+		Example: runExample,
+	}, stdout, stderr)
 	root.AddCommand(runCommand(stderr), configCommand(stdout), versionCommand(stdout))
-	return root
+	root.SetArgs(args)
+	return cli.Complain(program, stderr, root.Execute())
 }
 
-// usage is a mistake on the command line of cmd.
-func usage(cmd *cobra.Command, what string) error {
-	return hinted{fmt.Errorf("%s%w", what, silent{errUsage}), "see " + cmd.CommandPath() + " --help"}
-}
-
-// silent is an error that adds nothing to the text of one that wraps it.
-type silent struct{ error }
-
-func (s silent) Error() string { return "" }
-func (s silent) Unwrap() error { return s.error }
-
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usage(cmd, fmt.Sprintf("%q is not a command of %s", args[0], cmd.CommandPath()))
-	}
-	return nil
-}
+const program = "bootd"
 
 func versionCommand(stdout io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		Run:   func(*cobra.Command, []string) { fmt.Fprintln(stdout, "bootd", version) },
 	}
 }
 
 func configCommand(stdout io.Writer) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Check a configuration file, or print one to start from",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+	cmd := cli.Group(&cobra.Command{Use: "config", Short: "Check a configuration file, or print one to start from"})
 	cmd.AddCommand(&cobra.Command{
 		Use:     "check FILE",
 		Short:   "Check a configuration file and report everything that is wrong with it",
 		Example: "  bootd config check /etc/bootd/bootd.yaml",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usage(cmd, "check takes one file")
+				return cli.UsageError(cmd, errors.New("check takes one file"))
 			}
 			return nil
 		},
@@ -121,7 +66,7 @@ func configCommand(stdout io.Writer) *cobra.Command {
 		Use:     "init",
 		Short:   "Print a small configuration file to start from",
 		Example: "  bootd config init >/etc/bootd/bootd.yaml",
-		Args:    noArgs,
+		Args:    cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := stdout.Write(config.Minimal())
 			return err

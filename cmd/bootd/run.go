@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bootd/internal/cli"
 	"bootd/internal/config"
 )
 
@@ -34,7 +35,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	var file string
 	var flags config.Flags
 	cmd := &cobra.Command{
-		Use: "run", Short: "Serve until stopped", Long: runHelp, Example: runExample, Args: noArgs,
+		Use: "run", Short: "Serve until stopped", Long: runHelp, Example: runExample, Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load, err := loader(cmd, file, flags)
 			if err != nil {
@@ -62,9 +63,9 @@ func loader(cmd *cobra.Command, file string, flags config.Flags) (func() (*confi
 	bare := flags != config.Flags{}
 	switch {
 	case bare && file != "":
-		return nil, usage(cmd, "--config goes with none of the other flags: set them in the file")
+		return nil, cli.UsageError(cmd, errors.New("--config goes with none of the other flags: set them in the file"))
 	case bare && flags.Interface == "":
-		return nil, usage(cmd, "--interface is missing")
+		return nil, cli.UsageError(cmd, errors.New("--interface is missing"))
 	case bare:
 		return func() (*config.Config, error) { return config.FromFlags(flags) }, nil
 	case file == "":
@@ -109,7 +110,7 @@ func withHint(err error) error {
 	var missing *os.PathError
 	switch {
 	case errors.As(err, &missing) && missing.Path == defaultConfig && errors.Is(err, os.ErrNotExist):
-		return hinted{err, "make one with: bootd config init, or start without: bootd run --interface IF --range FIRST-LAST"}
+		return cli.Hint(err, "make one with: bootd config init, or start without: bootd run --interface IF --range FIRST-LAST")
 	default:
 		return err
 	}
