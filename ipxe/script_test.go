@@ -73,7 +73,7 @@ var settings = strings.NewReplacer(
 	"${net${bootd-nic}/mac}", "", "${net${bootd-nic}/chip}", "", "${net${bootd-nic}/busid}", "",
 	"${netX/mac}", "", "${netX/mac:hexhyp}", "", "${netX/ip}", "", "${uuid}", "", "${serial}", "",
 	"${serial:uristring}", "", "${manufacturer}", "", "${product}", "", "${buildarch}", "",
-	"${platform}", "", "${errno}", "", "${errno:hexraw}", "", "${bootd-wait}", "", "${bootd-asks}", "",
+	"${platform}", "", "${errno:hexraw}", "", "${bootd-wait}", "", "${bootd-asks}", "",
 	"${bootd-nic}", "", "${bootd-step}", "", "${bootd-err}", "",
 )
 
