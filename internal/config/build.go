@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"time"
 )
+
+var errMissing = errors.New("missing")
 
 // A builder turns raw text into valid types. Its methods take a place, the text
 // there and, where the key has one, the default for an empty text; a fault is
@@ -150,6 +153,9 @@ func (b *builder) addrs(at place, name string, list []string) (out []netip.Addr)
 	}
 	for i, s := range list {
 		a, err := parseAddr(s)
+		if s == "" {
+			err = errMissing
+		}
 		if err == nil && a.IsUnspecified() {
 			err = fmt.Errorf("%q is not the address of a machine", s)
 		}

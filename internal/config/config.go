@@ -18,9 +18,9 @@ package config
 
 import (
 	_ "embed"
-	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -196,9 +196,10 @@ func Minimal() []byte { return []byte(minimal) }
 // without a prefix gets that of its interface, one without a server address
 // gets the interface's address in it. Then the rules that need those are
 // checked. The function addrs returns the addresses of an interface with
-// their prefix lengths; its error is reported with the place. The receiver
-// stays as it is.
-func (c *Config) Resolve(addrs func(iface string) ([]Address, error)) (*Config, error) {
+// their prefix lengths, such as 10.1.0.1/16; its error is reported with the
+// place. An error is a Faults without file and lines. The receiver stays as it
+// is.
+func (c *Config) Resolve(addrs func(iface string) ([]netip.Prefix, error)) (*Config, error) {
 	var f faults
 	resolved := *c
 	resolved.Subnets = make([]Subnet, len(c.Subnets))
@@ -216,7 +217,7 @@ func (c *Config) Resolve(addrs func(iface string) ([]Address, error)) (*Config, 
 		f.reservations(c.Inventory.Nodes(), resolved.Subnets)
 	}
 	if err := f.err("", nil); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return nil, err
 	}
 	return &resolved, nil
 }

@@ -71,6 +71,10 @@ func (p place) item(name string, index int, label string) place {
 	return place{&step{p.last, name, index, label}}
 }
 
+// parent returns the place that p is in. The parent of a list's item is what
+// the list is in.
+func (p place) parent() place { return place{p.last.up} }
+
 func (p place) steps() (list []*step) {
 	for s := p.last; s != nil; s = s.up {
 		list = append(list, s)
@@ -91,7 +95,7 @@ func (p place) String() string {
 			fmt.Fprintf(&b, "[%d]", s.index)
 		}
 		if s.label != "" {
-			fmt.Fprintf(&b, " %q", s.label)
+			fmt.Fprintf(&b, " %.64q", s.label)
 		}
 	}
 	return b.String()
@@ -111,22 +115,37 @@ type found struct {
 	problem string
 }
 
-// add records a fault of the value at a place, unless it has one.
+// add records a fault of the value at a place, unless it or what it is part of
+// has one.
 func (f *faults) add(at place, format string, args ...any) {
-	key := at.String()
-	if f.seen[key] {
+	if f.has(at) {
 		return
 	}
 	if f.seen == nil {
 		f.seen = map[string]bool{}
 	}
-	f.seen[key] = true
-	f.list = append(f.list, found{at: at, problem: fmt.Sprintf(format, args...)})
+	f.seen[at.String()] = true
+	f.addAt(at, position{}, format, args...)
+}
+
+// has reports whether the value at a place, or what it is part of, has a fault.
+func (f *faults) has(at place) bool {
+	for ; at.last != nil; at = at.parent() {
+		if f.seen[at.String()] {
+			return true
+		}
+	}
+	return false
 }
 
 // addAt records a fault of something at a place that is not its value.
 func (f *faults) addAt(at place, pos position, format string, args ...any) {
-	f.list = append(f.list, found{at, pos, fmt.Sprintf(format, args...)})
+	const most = 400 // a line for people, whatever is in the file
+	problem := fmt.Sprintf(format, args...)
+	if len(problem) > most {
+		problem = strings.ToValidUTF8(problem[:most], "") + "..."
+	}
+	f.list = append(f.list, found{at, pos, problem})
 }
 
 // err returns the faults as an error that people can read; tree tells the

@@ -100,7 +100,7 @@ func (b *builder) squashfs(at place, list []string) []string {
 		at := at.item("squashfs", i, "")
 		switch {
 		case s == "":
-			b.add(at, "empty")
+			b.add(at, "missing")
 		case strings.HasPrefix(s, "secure-"):
 			b.add(at, `%q: write it without "secure-", which is always preferred`, s)
 		case strings.HasSuffix(s, ".squashfs"):
@@ -148,6 +148,8 @@ func (b *builder) node(at place, r rawNode) node.Node {
 func (b *builder) mac(at place, s string) node.MAC {
 	m, err := node.ParseMAC(s)
 	switch {
+	case s == "":
+		b.add(at, "missing")
 	case err != nil:
 		b.add(at, "%v", err)
 	case m.IsZero():

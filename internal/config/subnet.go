@@ -78,6 +78,9 @@ func number(a netip.Addr) int {
 
 // parseRange reads A-B, or A alone.
 func parseRange(s string) (Range, error) {
+	if s == "" {
+		return Range{}, errMissing
+	}
 	from, to, ok := strings.Cut(s, "-")
 	if !ok {
 		to = from
@@ -248,11 +251,14 @@ func (f *faults) free(at place, s Subnet) {
 // interfaces checks that the subnets of one interface can be told apart.
 func (f *faults) interfaces(list []Subnet) {
 	first := map[string]int{}
+	unknown := func(i int) bool {
+		return !list[i].Prefix.IsValid() && !f.has(place{}.item("subnets", i, "").key("subnet"))
+	}
 	for i, s := range list {
 		j, again := first[s.Interface]
 		if !again {
 			first[s.Interface] = i
-		} else if s.Interface != "" && (!s.Prefix.IsValid() || !list[j].Prefix.IsValid()) {
+		} else if s.Interface != "" && (unknown(i) || unknown(j)) {
 			f.add(place{}.item("subnets", i, "").key("interface"),
 				"%q is that of subnets[%d] too: give both their subnet", s.Interface, j)
 		}
@@ -359,13 +365,9 @@ func notReservable(a netip.Addr, by map[netip.Prefix]Subnet, lengths map[int]boo
 	return "is not within any subnet"
 }
 
-// An Address is an address of an interface with its prefix length, such as
-// 10.1.0.1/16.
-type Address = netip.Prefix
-
 // resolve completes s with the addresses of its interface.
-func (f *faults) resolve(at place, s Subnet, addrs []Address) Subnet {
-	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a Address) bool { return !a.Addr().Is4() })
+func (f *faults) resolve(at place, s Subnet, addrs []netip.Prefix) Subnet {
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Prefix) bool { return !a.Addr().Is4() })
 	if !s.Prefix.IsValid() {
 		if len(addrs) != 1 {
 			f.add(at.key("subnet"), "missing, and %s has %s", s.Interface, have(addrs))
@@ -377,7 +379,7 @@ func (f *faults) resolve(at place, s Subnet, addrs []Address) Subnet {
 			return s
 		}
 	}
-	i := slices.IndexFunc(addrs, func(a Address) bool {
+	i := slices.IndexFunc(addrs, func(a netip.Prefix) bool {
 		return s.Prefix.Contains(a.Addr()) && (!s.Server.IsValid() || s.Server == a.Addr())
 	})
 	switch {
@@ -392,7 +394,7 @@ func (f *faults) resolve(at place, s Subnet, addrs []Address) Subnet {
 }
 
 // have lists the addresses of an interface for a message.
-func have(addrs []Address) string {
+func have(addrs []netip.Prefix) string {
 	if len(addrs) == 0 {
 		return "no IPv4 address"
 	}

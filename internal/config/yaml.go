@@ -41,11 +41,7 @@ func parse(data []byte) (ast.Node, position, string) {
 	if pos, ok := invalidUTF8(data); ok {
 		return nil, pos, "not UTF-8 text"
 	}
-	tokens := lexer.Tokenize(string(bytes.TrimPrefix(data, []byte("\ufeff"))))
-	if pos, problem := bounds(tokens); problem != "" {
-		return nil, pos, problem
-	}
-	file, err := parseTokens(tokens)
+	file, err := parseText(string(bytes.TrimPrefix(data, []byte("\ufeff"))))
 	if err != nil {
 		pos, problem := explain(err)
 		return nil, pos, problem
@@ -53,17 +49,92 @@ func parse(data []byte) (ast.Node, position, string) {
 	return document(file)
 }
 
-// parseTokens turns a panic of the parser into an error: the file is at fault
-// for something the parser's authors did not foresee, and bootd must survive a
-// reload of it.
-func parseTokens(tokens token.Tokens) (file *ast.File, err error) {
+// parseText turns a panic of the parser into an error: it means a file that
+// the parser's authors did not foresee, and bootd must survive a reload of it.
+func parseText(text string) (file *ast.File, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the YAML parser cannot read it: %v", p)
+			err = fmt.Errorf("the parser gave up: %v", p)
 		}
 	}()
+	tokens := mend(lexer.Tokenize(text))
+	if err := bounds(tokens); err != nil {
+		return nil, err
+	}
 	// Duplicate keys are ours to report: the parser stops at the first.
 	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+}
+
+// mend corrects two things that goccy/go-yaml v1.19.2 gets wrong.
+//
+// Inside { } it reads [52:54:00:aa:bb:01] as a mapping (its issue 832); but a
+// colon is part of plain text unless a space or one of ,[]{} follows (YAML
+// 1.2.2, rule ns-plain-char). And each key without a value moves all tokens
+// after it, which takes a minute for 200,000 of them; with the null written
+// out it does not.
+func mend(tokens token.Tokens) token.Tokens {
+	out := make(token.Tokens, 0, len(tokens))
+	depth := 0 // of { and [
+	for i, t := range tokens {
+		if n := len(out); n >= 2 && isPlain(t) && isPlain(out[n-2]) && adjacent(out[n-2], out[n-1], t) {
+			text := out[n-2].Value + ":" + t.Value
+			t, out = token.String(text, text, out[n-2].Position), out[:n-2]
+		}
+		out.Add(t)
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			depth++
+		case token.SequenceEndType, token.MappingEndType:
+			depth--
+		case token.MappingValueType, token.SequenceEntryType:
+			if !hasValue(out[max(len(out)-2, 0)], t, tokens[i+1:], depth > 0) {
+				out.Add(token.New("null", " null", &token.Position{
+					Line: t.Position.Line, Column: t.Position.Column + 1, Offset: t.Position.Offset + 1,
+				}))
+			}
+		}
+	}
+	return out
+}
+
+// hasValue reports whether a value follows t, which is a dash, or the colon
+// after before. In flow, which is inside { or [, that is anything but the end.
+// Outside it is something on the same line, or further to the right, or a dash
+// under a key.
+func hasValue(before, t *token.Token, after token.Tokens, flow bool) bool {
+	column := t.Position.Column
+	if t.Type == token.MappingValueType && before.Position.Line == t.Position.Line {
+		column = before.Position.Column
+	}
+	for _, next := range after {
+		p := next.Position
+		switch {
+		case next.Type == token.CommentType:
+			continue
+		case flow:
+			return !endsFlow(next)
+		case p.Line == t.Position.Line || p.Column > column:
+			return true
+		}
+		return p.Column == column && t.Type == token.MappingValueType && next.Type == token.SequenceEntryType
+	}
+	return false
+}
+
+// endsFlow reports whether t is one of , ] }.
+func endsFlow(t *token.Token) bool {
+	return t.Type == token.CollectEntryType || t.Type == token.SequenceEndType || t.Type == token.MappingEndType
+}
+
+func isPlain(t *token.Token) bool {
+	return t.CharacterType == token.CharacterTypeMiscellaneous && t.Indicator == token.NotIndicator
+}
+
+// adjacent reports whether colon is one, with a and b touching it.
+func adjacent(a, colon, b *token.Token) bool {
+	p, q, r := a.Position, colon.Position, b.Position
+	return colon.Type == token.MappingValueType && p.Line == q.Line && q.Line == r.Line &&
+		p.Column+utf8.RuneCountInString(a.Value) == q.Column && q.Column+1 == r.Column
 }
 
 // document returns the only document of a file, which holds keys.
@@ -106,19 +177,31 @@ func invalidUTF8(data []byte) (position, bool) {
 	return pos, true
 }
 
-// explain turns an error of the YAML parser into one line.
+// explain turns an error of parseText into one line.
 func explain(err error) (position, string) {
+	var bad *tokenError
 	var e yaml.Error
-	if !errors.As(err, &e) || e.GetToken() == nil {
+	switch {
+	case errors.As(err, &bad):
+		return at(bad.token), bad.problem
+	case !errors.As(err, &e) || e.GetToken() == nil:
 		line, _, _ := strings.Cut(err.Error(), "\n")
 		return position{}, "not valid YAML: " + line
 	}
-	msg := e.GetMessage()
+	msg := strings.ReplaceAll(e.GetMessage(), "\n", " ")
 	if strings.ContainsRune(msg, '\t') {
-		msg = "a tab in the indentation, where YAML allows only spaces"
+		msg = "a tab in the indentation, where only spaces are allowed"
 	}
-	return at(e.GetToken()), "not valid YAML: " + strings.ReplaceAll(msg, "\n", " ")
+	return at(e.GetToken()), "not valid YAML: " + msg
 }
+
+// A tokenError is something that YAML allows and this file does not.
+type tokenError struct {
+	token   *token.Token
+	problem string
+}
+
+func (e *tokenError) Error() string { return e.problem }
 
 // The parser is recursive, and its time grows with the square of the nesting
 // and of the keys of one mapping. This file nests five deep and has ten keys.
@@ -127,29 +210,35 @@ const (
 	maxKeys    = 200
 )
 
+// refused are the tokens of YAML that this file has no use for.
+var refused = map[token.Type]string{
+	token.AnchorType:     "anchors and aliases (& and *) are not allowed: quote the value if it is text",
+	token.AliasType:      "anchors and aliases (& and *) are not allowed: quote the value if it is text",
+	token.TagType:        "tags (!) are not allowed: quote the value if it is text",
+	token.DirectiveType:  "directives (%) are not allowed: quote the value if it is text",
+	token.MergeKeyType:   "merge keys (<<) are not allowed",
+	token.MappingKeyType: `explicit keys ("? key") are not allowed: write "key: value"`,
+}
+
 // bounds looks at the tokens for what the parser must not see: what would take
 // it more than linear time, and what this file may not use. It returns the
 // first such thing.
-func bounds(tokens token.Tokens) (position, string) {
+func bounds(tokens token.Tokens) error {
 	var open []level
 	dashes := 0 // on this line without a key or value between
 	for _, t := range tokens {
 		if t.Type != token.SequenceEntryType || t.Prev != nil && t.Prev.Position.Line != t.Position.Line {
 			dashes = 0
 		}
+		if problem, ok := refused[t.Type]; ok {
+			return &tokenError{t, problem}
+		}
+		if endsFlow(t) && len(open) > 0 && open[len(open)-1].braces && isLoneKey(t.Prev) {
+			return &tokenError{t.Prev, fmt.Sprintf(`%.60q is a key without a colon and a value`, t.Prev.Value)}
+		}
 		switch t.Type {
-		case token.AnchorType, token.AliasType:
-			return at(t), "anchors and aliases (& and *) are not allowed: quote the value if it is text"
-		case token.TagType:
-			return at(t), "tags (!) are not allowed: quote the value if it is text"
-		case token.MergeKeyType:
-			return at(t), "merge keys (<<) are not allowed"
-		case token.MappingKeyType:
-			return at(t), `explicit keys ("? key") are not allowed: write "key: value"`
-		case token.DirectiveType:
-			return at(t), "directives (%) are not allowed: quote the value if it is text"
 		case token.SequenceStartType, token.MappingStartType:
-			open = append(open, level{flow: true})
+			open = append(open, level{flow: true, braces: t.Type == token.MappingStartType})
 		case token.SequenceEndType, token.MappingEndType:
 			open = closeFlow(open)
 		case token.SequenceEntryType:
@@ -157,21 +246,30 @@ func bounds(tokens token.Tokens) (position, string) {
 			open = closeBlock(open, t.Position.Column+1)
 		case token.MappingValueType:
 			if open = countKey(open, t); open[len(open)-1].keys > maxKeys {
-				return at(t), fmt.Sprintf("more than %d keys in one mapping", maxKeys)
+				return &tokenError{t, fmt.Sprintf("more than %d keys in one mapping", maxKeys)}
 			}
 		}
 		if len(open)+dashes > maxNesting {
-			return at(t), fmt.Sprintf("nested more than %d deep", maxNesting)
+			return &tokenError{t, fmt.Sprintf("nested more than %d deep", maxNesting)}
 		}
 	}
-	return position{}, ""
+	return nil
 }
 
 // A level is a mapping, or a flow sequence, that a token is inside of.
 type level struct {
 	flow   bool // { or [; else a block mapping
+	braces bool // {
 	column int  // of the keys of a block mapping
 	keys   int
+}
+
+// isLoneKey reports whether t, the token before the end of something in { },
+// is all there is in it. Besides being a mistake here, it costs the parser as
+// much as a missing value does: see mend.
+func isLoneKey(t *token.Token) bool {
+	return t.Indicator != token.FlowCollectionIndicator && t.Prev != nil &&
+		(t.Prev.Type == token.MappingStartType || t.Prev.Type == token.CollectEntryType)
 }
 
 // closeFlow leaves the innermost { or [.
@@ -353,11 +451,11 @@ func locate(n ast.Node, p place) position {
 			return pos
 		}
 		n, pos = pair.Value, positionOf(pair.Key)
-		if seq, ok := n.(*ast.SequenceNode); ok && s.index >= 0 && s.index < len(seq.Values) {
-			n = seq.Values[s.index]
-		}
 		if n == nil || n.Type() == ast.NullType {
 			return pos
+		}
+		if seq, ok := n.(*ast.SequenceNode); ok && s.index >= 0 && s.index < len(seq.Values) {
+			n = seq.Values[s.index]
 		}
 		pos = positionOf(n)
 	}
