@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"bootd/deploy"
@@ -38,6 +39,10 @@ import (
 
 // stopWithin bounds an orderly stop.
 const stopWithin = 5 * time.Second
+
+// maxConnections bounds the HTTP connections of the boot plane, idle ones
+// included; more wait in the listen queue.
+const maxConnections = 2048
 
 // A daemon is everything that runs. open binds and loads, run serves; in
 // between nothing answers anybody.
@@ -85,16 +90,12 @@ type component struct {
 
 // open makes a daemon of a configuration: it opens the root and the state, and
 // binds every socket. On error it leaves nothing open.
-func open(cfg *config.Config, log *slog.Logger) (d *daemon, err error) {
-	d = &daemon{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry()}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
+func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
+	d := &daemon{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry()}
 	d.register()
 	for _, step := range []func() error{d.openRoot, d.openState, d.bindDHCP, d.bindTFTP, d.bindHTTP, d.bindAdmin} {
 		if err := step(); err != nil {
+			d.close()
 			return nil, err
 		}
 	}
@@ -122,8 +123,12 @@ func (d *daemon) close() {
 }
 
 func (d *daemon) openRoot() (err error) {
-	if d.tree, err = links.Open(d.cfg.Root); err != nil {
+	d.tree, err = links.Open(d.cfg.Root)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return cli.Hint(fmt.Errorf("root: %w", err), "make the web root, or set root: in the configuration")
+	case err != nil:
+		return fmt.Errorf("root: %w", err)
 	}
 	d.onClose("root", d.tree.Close)
 	d.world.Store(d.newWorld(d.cfg))
@@ -209,7 +214,7 @@ func (d *daemon) bindHTTP() error {
 			return bindError("HTTP", "TCP", at, err)
 		}
 		d.onClose("http", l.Close)
-		d.http = append(d.http, bound[net.Listener]{a, l})
+		d.http = append(d.http, bound[net.Listener]{a, netutil.LimitListener(l, maxConnections)})
 	}
 	return nil
 }
