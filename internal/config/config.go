@@ -52,6 +52,9 @@ type Config struct {
 	TFTP      TFTP
 	Subnets   []Subnet // none: no DHCP is served
 	Inventory *node.Inventory
+
+	file  string            // for the faults of Resolve
+	flags map[string]string // as file
 }
 
 // A Log says what is logged to standard error, and how.
@@ -112,6 +115,7 @@ func Parse(name string, data []byte, opts ...Option) (*Config, error) {
 	if err := b.err(name, tree); err != nil {
 		return nil, err
 	}
+	c.file = name
 	return c, nil
 }
 
@@ -171,6 +175,7 @@ func FromFlags(f Flags) (*Config, error) {
 	if err := b.err("", nil); err != nil {
 		return nil, err
 	}
+	c.flags = b.flags
 	return c, nil
 }
 
@@ -197,10 +202,9 @@ func Minimal() []byte { return []byte(minimal) }
 // gets the interface's address in it. Then the rules that need those are
 // checked. The function addrs returns the addresses of an interface with
 // their prefix lengths, such as 10.1.0.1/16; its error is reported with the
-// place. An error is a Faults without file and lines. The receiver stays as it
-// is.
+// place. An error is a Faults without lines. The receiver stays as it is.
 func (c *Config) Resolve(addrs func(iface string) ([]netip.Prefix, error)) (*Config, error) {
-	var f faults
+	f := faults{flags: c.flags}
 	resolved := *c
 	resolved.Subnets = make([]Subnet, len(c.Subnets))
 	for i, s := range c.Subnets {
@@ -216,7 +220,7 @@ func (c *Config) Resolve(addrs func(iface string) ([]netip.Prefix, error)) (*Con
 		f.subnets(resolved.Subnets)
 		f.reservations(c.Inventory.Nodes(), resolved.Subnets)
 	}
-	if err := f.err("", nil); err != nil {
+	if err := f.err(c.file, nil); err != nil {
 		return nil, err
 	}
 	return &resolved, nil

@@ -26,6 +26,7 @@ var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmpopts.IgnoreFields(Config{}, "Inventory"),
+	cmpopts.IgnoreUnexported(Config{}),
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }

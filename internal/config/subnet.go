@@ -388,7 +388,7 @@ func (f *faults) resolve(at place, s Subnet, addrs []netip.Prefix) Subnet {
 	case s.Server.IsValid():
 		f.add(at.key("server"), "%v is not an address of %s, which has %s", s.Server, s.Interface, have(addrs))
 	default:
-		f.add(at.key("server"), "missing, and %s has no address in %v but %s", s.Interface, s.Prefix, have(addrs))
+		f.add(at.key("server"), "missing, and no address of %s is in %v: it has %s", s.Interface, s.Prefix, have(addrs))
 	}
 	return s
 }
