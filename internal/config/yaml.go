@@ -76,7 +76,7 @@ func mend(tokens token.Tokens) token.Tokens {
 	out := make(token.Tokens, 0, len(tokens))
 	depth := 0 // of { and [
 	for i, t := range tokens {
-		if n := len(out); n >= 2 && isPlain(t) && isPlain(out[n-2]) && adjacent(out[n-2], out[n-1], t) {
+		if n := len(out); depth > 0 && n >= 2 && isPlain(t) && isPlain(out[n-2]) && adjacent(out[n-2], out[n-1], t) {
 			text := out[n-2].Value + ":" + t.Value
 			t, out = token.String(text, text, out[n-2].Position), out[:n-2]
 		}
@@ -130,11 +130,13 @@ func isPlain(t *token.Token) bool {
 	return t.CharacterType == token.CharacterTypeMiscellaneous && t.Indicator == token.NotIndicator
 }
 
-// adjacent reports whether colon is one, with a and b touching it.
+// adjacent reports whether colon is one, with a and b touching it. A tab does
+// not count in columns, but is in the origin of what follows it.
 func adjacent(a, colon, b *token.Token) bool {
 	p, q, r := a.Position, colon.Position, b.Position
 	return colon.Type == token.MappingValueType && p.Line == q.Line && q.Line == r.Line &&
-		p.Column+utf8.RuneCountInString(a.Value) == q.Column && q.Column+1 == r.Column
+		p.Column+utf8.RuneCountInString(a.Value) == q.Column && q.Column+1 == r.Column &&
+		strings.HasPrefix(b.Origin, b.Value)
 }
 
 // document returns the only document of a file, which holds keys.

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -19,6 +20,8 @@ func TestMend(t *testing.T) {
 		{"a: {b: [52:54:00:aa:bb:01,52:54:00:aa:bb:02]}", "{a: {b: [52:54:00:aa:bb:01 52:54:00:aa:bb:02]}}"},
 		{"a: {b: 52:54, c: d:e}", "{a: {b: 52:54, c: d:e}}"},
 		{"a: {b: http://x/y:z}", "{a: {b: http://x/y:z}}"},
+		{"a:\tb\nc: {d:\te, f: [g:\th]}", "{a: b, c: {d: e, f: [{g: h}]}}"},
+		{"a:\n-\nb:", "{a: [-], b: -}"},
 		{"a: {'b':c}", "{a: {b: c}}"},
 		{"a: [b: c]", "{a: [{b: c}]}"},
 		{"a: {é: [é:é]}", "{a: {é: [é:é]}}"},
@@ -107,10 +110,14 @@ func checkFaults(t *testing.T, data []byte, err error) {
 	}
 }
 
+// loneDash is where mend is right and the parser wrong: in "a:\n-\nb:" it takes
+// b for what the dash holds.
+var loneDash = regexp.MustCompile(`(?m)-[ \t\r]*(#.*)?$`)
+
 func checkMend(t *testing.T, text string) {
 	defer func() { recover() }() // the parser's own, without our bounds
 	mended, err := parseText(text)
-	if err != nil {
+	if err != nil || loneDash.MatchString(text) {
 		return
 	}
 	plain, err := parser.Parse(lexer.Tokenize(text), 0, parser.AllowDuplicateMapKey())
