@@ -1,0 +1,535 @@
+package store
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Journal keeps the records of one table in a directory of append-only
+// files, for a table that changes thousands of times a second: an Apply is one
+// write and one fdatasync, whatever the number of records.
+//
+//	<dir>/lock          held while the journal is open
+//	<dir>/<n>.journal   batches of changes; the highest n is being written
+//
+// A file begins with the line "bootd journal 1" and holds batches:
+//
+//	length  uint32, big-endian, of the body in bytes
+//	check   uint32, CRC-32C of length
+//	check   uint32, CRC-32C of body
+//	body    changes: uvarint key length, key, uvarint value length plus one, value
+//
+// A value length of zero removes the key. Replaying all files in the order of
+// their numbers gives the records. When the files hold mostly what was changed
+// since, the live records are rewritten into one new file beside them, which
+// then replaces them by rename.
+//
+// The promise is that of a Store. A crash can leave a torn batch at the end of
+// the last file, which was never acknowledged and is cut off at the next start.
+// A bad batch with a good one after it is ErrDamaged: the journal is left as it
+// is, because starting without records that were promised is worse than not
+// starting.
+type Journal struct {
+	dir  string
+	lock *os.File
+
+	mu     sync.Mutex // guards all following fields
+	file   *os.File
+	number int
+	size   int64 // of the file being written, in bytes
+	buf    []byte
+	broken error // once a write has failed no later one may succeed on the same file
+
+	compactAt  int64 // size at which to rewrite
+	compacting sync.WaitGroup
+}
+
+// ErrDamaged is returned when a journal holds what was never written there.
+var ErrDamaged = errors.New("damaged")
+
+const (
+	journalMagic = "bootd journal 1\n"
+	batchHeader  = 12
+	maxBatch     = 64 << 20 // bytes; a longer length is damage
+	// minCompact is the size below which a file is not worth rewriting.
+	minCompact = 64 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// OpenJournal opens the journal in dir, making it when missing.
+func OpenJournal(dir string) (*Journal, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{dir: dir, lock: lock, compactAt: minCompact}
+	if err := j.open(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// lockFile opens path for this process alone.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
+	case err != nil:
+		f.Close()
+		return nil, fmt.Errorf("%s: lock: %w", path, err)
+	}
+	return f, nil
+}
+
+// open checks every file, cuts a torn end off the last one, and starts a new
+// file: nothing is ever appended after a crash's leftovers.
+func (j *Journal) open() error {
+	if err := j.sweep(); err != nil {
+		return err
+	}
+	numbers, err := j.numbers()
+	if err != nil {
+		return err
+	}
+	for i, n := range numbers {
+		end, err := replay(j.path(n), func(Change) error { return nil })
+		if errors.Is(err, errTorn) && i == len(numbers)-1 {
+			err = truncate(j.path(n), end)
+		}
+		if err != nil {
+			return err
+		}
+		j.number = n
+	}
+	return j.next()
+}
+
+// sweep removes what an interrupted rewrite left.
+func (j *Journal) sweep() error {
+	names, err := filepath.Glob(filepath.Join(j.dir, "*.new"))
+	for _, name := range names {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
+// numbers returns the numbers of the files, ascending.
+func (j *Journal) numbers() (list []int, err error) {
+	entries, err := os.ReadDir(j.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".journal")
+		if n, err := strconv.Atoi(name); ok && err == nil {
+			list = append(list, n)
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+func (j *Journal) path(n int) string { return filepath.Join(j.dir, strconv.Itoa(n)+".journal") }
+
+// next starts the file with the next number.
+func (j *Journal) next() error {
+	f, err := create(j.path(j.number + 1))
+	if err != nil {
+		return err
+	}
+	if err := syncDir(j.dir); err != nil {
+		f.Close()
+		return err
+	}
+	if j.file != nil {
+		j.file.Close()
+	}
+	j.file, j.number, j.size = f, j.number+1, int64(len(journalMagic))
+	return nil
+}
+
+// create makes an empty journal file.
+func create(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = f.WriteString(journalMagic); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(path)
+		return nil, err
+	}
+	return f, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Close waits for a rewrite under way and closes the journal.
+func (j *Journal) Close() error {
+	j.compacting.Wait()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return errors.Join(j.file.Close(), j.lock.Close())
+}
+
+// Apply makes all changes durable as one batch. After an error the file it
+// failed on is given up (what the disk has of it is unknown), and the next
+// Apply starts another.
+func (j *Journal) Apply(changes []Change) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken != nil {
+		if err := j.repairLocked(); err != nil {
+			return err
+		}
+	}
+	j.buf = appendBatch(j.buf[:0], changes)
+	if err := j.writeLocked(); err != nil {
+		j.broken = err
+		return fmt.Errorf("%s: %w", j.file.Name(), err)
+	}
+	j.size += int64(len(j.buf))
+	if j.size >= j.compactAt {
+		j.startCompactLocked()
+	}
+	return nil
+}
+
+func (j *Journal) writeLocked() error {
+	if _, err := j.file.Write(j.buf); err != nil {
+		return err
+	}
+	return unix.Fdatasync(int(j.file.Fd()))
+}
+
+// repairLocked cuts a file that failed back to what was acknowledged, and goes
+// on in a new one.
+func (j *Journal) repairLocked() error {
+	if err := truncate(j.file.Name(), j.size); err != nil {
+		return err
+	}
+	if err := j.next(); err != nil {
+		return err
+	}
+	j.broken = nil
+	return nil
+}
+
+func truncate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// appendBatch appends one batch to b.
+func appendBatch(b []byte, changes []Change) []byte {
+	start := len(b)
+	b = append(b, make([]byte, batchHeader)...)
+	for _, c := range changes {
+		b = append(binary.AppendUvarint(b, uint64(len(c.Key))), c.Key...)
+		if c.Value == nil {
+			b = append(b, 0)
+			continue
+		}
+		b = append(binary.AppendUvarint(b, uint64(len(c.Value))+1), c.Value...)
+	}
+	body := b[start+batchHeader:]
+	binary.BigEndian.PutUint32(b[start:], uint32(len(body)))
+	binary.BigEndian.PutUint32(b[start+4:], crc32.Checksum(b[start:start+4], castagnoli))
+	binary.BigEndian.PutUint32(b[start+8:], crc32.Checksum(body, castagnoli))
+	return b
+}
+
+// Scan calls visit for every record, unordered, until it returns an error,
+// which Scan returns. It reads the files, so it is for the start; visit may
+// keep the slices.
+func (j *Journal) Scan(visit func(key, value []byte) error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	live := map[string][]byte{}
+	numbers, err := j.numbers()
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if err := j.collect(n, live); err != nil {
+			return err
+		}
+	}
+	for key, value := range live {
+		if err := visit([]byte(key), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect replays file n into live.
+func (j *Journal) collect(n int, live map[string][]byte) error {
+	_, err := replay(j.path(n), func(c Change) error {
+		if c.Value == nil {
+			delete(live, string(c.Key))
+		} else {
+			live[string(c.Key)] = c.Value
+		}
+		return nil
+	})
+	return err
+}
+
+// errTorn is returned by replay when a file ends with something that is not a
+// whole batch.
+var errTorn = errors.New("ends with a torn batch")
+
+// replay calls visit for every change in a file and returns where its last
+// whole batch ends.
+func replay(path string, visit func(Change) error) (end int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	r := bufio.NewReaderSize(f, 1<<20)
+	if end, err = readMagic(r); err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	for end < info.Size() {
+		body, err := readBatch(r, info.Size()-end)
+		if errors.Is(err, errBad) {
+			err = judge(f, end)
+		}
+		if err == nil {
+			err = changes(body, visit)
+		}
+		if err != nil {
+			return end, fmt.Errorf("%s: at byte %d: %w", path, end, err)
+		}
+		end += int64(batchHeader + len(body))
+	}
+	return end, nil
+}
+
+func readMagic(r io.Reader) (int64, error) {
+	var magic [len(journalMagic)]byte
+	n, err := io.ReadFull(r, magic[:])
+	switch {
+	case err == io.ErrUnexpectedEOF, err == io.EOF:
+		return 0, errTorn
+	case err != nil:
+		return 0, err
+	case string(magic[:]) != journalMagic:
+		return 0, fmt.Errorf("not a journal: %w", ErrDamaged)
+	}
+	return int64(n), nil
+}
+
+// errBad is returned by readBatch for what is not a whole batch.
+var errBad = errors.New("bad batch")
+
+// readBatch reads one body of a file that has left bytes more.
+func readBatch(r io.Reader, left int64) ([]byte, error) {
+	var head [batchHeader]byte
+	if left < batchHeader {
+		return nil, errBad
+	}
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	length, ok := batchLength(head[:])
+	if !ok || length > left-batchHeader {
+		return nil, errBad
+	}
+	body := make([]byte, length)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return nil, err
+	}
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(head[8:]) {
+		return nil, errBad
+	}
+	return body, nil
+}
+
+// batchLength returns the length of the body that follows head, if that is the
+// head of a batch.
+func batchLength(head []byte) (int64, bool) {
+	length := binary.BigEndian.Uint32(head)
+	check := binary.BigEndian.Uint32(head[4:])
+	return int64(length), length <= maxBatch && check == crc32.Checksum(head[:4], castagnoli)
+}
+
+// judge tells a torn batch at start from a damaged one: after a torn batch
+// nothing was written any more, so a whole one that follows was acknowledged.
+func judge(f *os.File, start int64) error {
+	if _, err := f.Seek(start+1, io.SeekStart); err != nil {
+		return err
+	}
+	tail, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	for i := 0; i+batchHeader <= len(tail); i++ {
+		if length, ok := batchLength(tail[i:]); ok && length > 0 && length <= int64(len(tail)-i-batchHeader) {
+			body := tail[i+batchHeader:][:length]
+			if crc32.Checksum(body, castagnoli) == binary.BigEndian.Uint32(tail[i+8:]) {
+				return ErrDamaged
+			}
+		}
+	}
+	return errTorn
+}
+
+// changes calls visit for every change in a body.
+func changes(body []byte, visit func(Change) error) error {
+	for len(body) > 0 {
+		var c Change
+		var ok bool
+		if c.Key, body, ok = field(body, 0); !ok {
+			return ErrDamaged
+		}
+		if c.Value, body, ok = field(body, 1); !ok {
+			return ErrDamaged
+		}
+		if err := visit(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// field takes a length, which is stored plus bias, and that many bytes off b.
+// A stored zero with a bias is no field at all: nil.
+func field(b []byte, bias uint64) (value, rest []byte, ok bool) {
+	n, w := binary.Uvarint(b)
+	if w <= 0 {
+		return nil, nil, false
+	}
+	b = b[w:]
+	if n < bias {
+		return nil, b, true
+	}
+	if n -= bias; n > uint64(len(b)) {
+		return nil, nil, false
+	}
+	return b[:n:n], b[n:], true
+}
+
+// startCompactLocked seals the file and rewrites all sealed ones in the
+// background.
+func (j *Journal) startCompactLocked() {
+	sealed := j.number
+	if err := j.next(); err != nil {
+		j.compactAt = j.size + minCompact // the disk is full: go on, and try again later
+		return
+	}
+	j.compactAt = 1 << 62 // one rewrite at a time
+	j.compacting.Go(func() {
+		size, err := j.compact(sealed)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if err != nil {
+			size = j.size // sealed files stay; nothing is lost but room
+		}
+		j.compactAt = max(minCompact, 2*size)
+	})
+}
+
+// compact rewrites the files up to number sealed as one, and returns its size.
+// The new file takes the number of the last one it replaces; a crash before
+// the older ones are gone does no harm, because it says all that they say.
+func (j *Journal) compact(sealed int) (size int64, err error) {
+	numbers, err := j.numbers()
+	if err != nil {
+		return 0, err
+	}
+	numbers = slices.DeleteFunc(numbers, func(n int) bool { return n > sealed })
+	live := map[string][]byte{}
+	for _, n := range numbers {
+		if err := j.collect(n, live); err != nil {
+			return 0, err
+		}
+	}
+	if size, err = j.rewrite(sealed, live); err != nil {
+		return 0, err
+	}
+	for _, n := range numbers[:len(numbers)-1] {
+		if err := os.Remove(j.path(n)); err != nil {
+			return 0, err
+		}
+	}
+	return size, syncDir(j.dir)
+}
+
+// rewrite writes live beside file n and puts it in its place.
+func (j *Journal) rewrite(n int, live map[string][]byte) (size int64, err error) {
+	path := j.path(n) + ".new"
+	f, err := create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	size = int64(len(journalMagic))
+	var batch []Change
+	var buf []byte
+	flush := func() error {
+		buf = appendBatch(buf[:0], batch)
+		size, batch = size+int64(len(buf)), batch[:0]
+		_, err := f.Write(buf)
+		return err
+	}
+	for key, value := range live {
+		if batch = append(batch, Change{[]byte(key), value}); len(batch) == 1024 {
+			if err := flush(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if err := errors.Join(flush(), f.Sync()); err != nil {
+		return 0, err
+	}
+	if err := os.Rename(path, j.path(n)); err != nil {
+		return 0, err
+	}
+	return size, syncDir(j.dir)
+}
