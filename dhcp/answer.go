@@ -1,11 +1,14 @@
 package dhcp
 
 import (
+	"context"
+	"log/slog"
 	"net/netip"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"bootd/internal/store"
 	"bootd/internal/timeline"
 )
 
@@ -14,6 +17,7 @@ import (
 type exchange struct {
 	*request
 	s        *Server
+	out      *outbox
 	machines Machines
 	subnet   *Subnet
 	node     string // node name; empty: not in the inventory
@@ -21,7 +25,7 @@ type exchange struct {
 }
 
 // answer settles one request (RFC 2131, section 4.3).
-func (s *Server) answer(r *request, now time.Time) {
+func (s *Server) answer(r *request, out *outbox) {
 	set := s.settings.Load()
 	sub := set.subnetOf(r)
 	if sub == nil {
@@ -29,7 +33,7 @@ func (s *Server) answer(r *request, now time.Time) {
 		s.Log.Debug("no subnet for packet", "mac", r.MAC, "iface", r.link.ifname, "ip", r.GIAddr, "type", r.Type)
 		return
 	}
-	x := &exchange{request: r, s: s, machines: set.machines, subnet: sub, node: set.machines.Name(r.Client), now: now}
+	x := &exchange{request: r, s: s, out: out, machines: set.machines, subnet: sub, node: set.machines.Name(r.Client), now: time.Now()}
 	switch {
 	case r.on4011:
 		x.pxe()
@@ -168,23 +172,36 @@ func (x *exchange) confirm() {
 	v, boot, changes := x.s.Leases.Claim(c, x.now)
 	switch v {
 	case ack:
-		x.s.commits <- commit{changes, func(err error) { x.acknowledge(asked, boot, err) }}
+		x.out.acks = append(x.out.acks, acknowledgement{exchange: x, changes: changes, addr: asked, boot: boot})
 	case nak:
 		p := newNak(x.request, x.subnet.Server, "address not available")
 		x.send(p, timeline.Event{Step: timeline.Nak, Addr: asked, Detail: "asked for an address it may not have"})
 	}
 }
 
-// acknowledge sends the ACK once the lease is on disk, and nothing otherwise.
-func (x *exchange) acknowledge(addr netip.Addr, boot Boot, err error) {
-	if err != nil {
-		x.event(timeline.Event{Step: timeline.Ack, Addr: addr, Err: "lease could not be written to disk"})
-		return
+// An acknowledgement is a lease change that waits for the disk, and whom to
+// tell.
+type acknowledgement struct {
+	*exchange
+	changes []store.Change
+	addr    netip.Addr // zero: nobody waits for an answer
+	boot    Boot
+}
+
+// settle sends the ACK once the lease is on disk, and nothing otherwise.
+func (a *acknowledgement) settle(out *outbox, err error) {
+	x := a.exchange
+	x.out = out
+	switch {
+	case !a.addr.IsValid():
+	case err != nil:
+		x.event(timeline.Event{Step: timeline.Ack, Addr: a.addr, Err: "lease could not be written to disk"})
+	default:
+		p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
+		p.ClientIPAddr = x.ClientIPAddr
+		x.fill(p, a.addr, a.boot)
+		x.send(p, timeline.Event{Step: timeline.Ack, Addr: a.addr, File: a.boot.File, Detail: a.boot.Problem})
 	}
-	p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
-	p.ClientIPAddr = x.ClientIPAddr
-	x.fill(p, addr, boot)
-	x.send(p, timeline.Event{Step: timeline.Ack, Addr: addr, File: boot.File, Detail: boot.Problem})
 }
 
 // decline quarantines an address (RFC 2131, section 4.3.3).
@@ -199,7 +216,7 @@ func (x *exchange) decline() {
 	}
 	x.event(timeline.Event{Step: timeline.Decline, Addr: x.Asked, Err: "another host uses the address"})
 	x.s.Log.Warn("address declined: another host uses it", "node", x.node, "mac", x.MAC, "ip", x.Asked)
-	x.s.commits <- commit{changes, func(error) {}}
+	x.out.acks = append(x.out.acks, acknowledgement{exchange: x, changes: changes})
 }
 
 // release ends a lease (RFC 2131, section 4.3.4).
@@ -213,7 +230,7 @@ func (x *exchange) release() {
 		return
 	}
 	x.event(timeline.Event{Step: timeline.Release, Addr: x.CIAddr})
-	x.s.commits <- commit{changes, func(error) {}}
+	x.out.acks = append(x.out.acks, acknowledgement{exchange: x, changes: changes})
 }
 
 // inform gives parameters, and no lease, to a client that has an address (RFC
@@ -252,16 +269,53 @@ func (x *exchange) pxe() {
 // named here, no discovery, no menu.
 var pxeNoDiscovery = []byte{6, 1, 8, 255}
 
-// send sends a reply and records the step.
+// send puts a reply into the outbox, with the step to record when it is out.
 func (x *exchange) send(p *dhcpv4.DHCPv4, e timeline.Event) {
-	d := route(x.request, p)
-	err := x.link.Send(marshal(p, x.request), x.subnet.Server, d)
-	if err != nil {
-		e.Err = "reply not sent: " + err.Error()
-		x.warnSend(d, err)
-	}
+	x.out.add(x, outbound{payload: marshal(p, x.request), source: x.subnet.Server, to: route(x.request, p)}, e)
 	x.s.Metrics.sent(p.MessageType())
-	x.event(e)
+}
+
+// An outbox is the replies that one batch of work has made.
+type outbox struct {
+	server  *Server
+	replies []outbound
+	made    []made            // of the same index
+	acks    []acknowledgement // that wait for the disk
+}
+
+// made is by whom and for what a reply was made.
+type made struct {
+	*exchange
+	event timeline.Event
+}
+
+func (o *outbox) add(x *exchange, reply outbound, e timeline.Event) {
+	o.replies, o.made = append(o.replies, reply), append(o.made, made{x, e})
+}
+
+// flush sends the replies, those of a link together, unless they are too old,
+// and records them.
+func (o *outbox) flush() {
+	for len(o.replies) > 0 {
+		link, n := o.made[0].link, 1
+		for n < len(o.made) && o.made[n].link == link {
+			n++
+		}
+		link.Send(o.replies[:n])
+		for i := range o.made[:n] {
+			o.made[i].sent(&o.replies[i])
+		}
+		o.replies, o.made = o.replies[n:], o.made[n:]
+	}
+}
+
+// sent records the step of a reply.
+func (m *made) sent(reply *outbound) {
+	if reply.err != nil {
+		m.event.Err = "reply not sent: " + reply.err.Error()
+		m.warnSend(reply.to, reply.err)
+	}
+	m.exchange.event(m.event)
 }
 
 // warnSend logs a failure to send, at most once a minute: it fails for
@@ -273,14 +327,18 @@ func (x *exchange) warnSend(d destination, err error) {
 	}
 }
 
-// event records a step of this client.
+// event records a step of this client. What a node does is worth a line in the
+// log, what others on the segment do only for those who look.
 func (x *exchange) event(e timeline.Event) {
 	e.Node, e.MAC, e.Stage, e.Arch = x.node, x.MAC, x.Client.Stage, x.Client.Arch.String()
 	x.s.Record(e)
-	level := x.s.Log.Debug
+	level := slog.LevelDebug
 	if x.node != "" {
-		level = x.s.Log.Info
+		level = slog.LevelInfo
 	}
-	level(string(e.Step), "node", x.node, "mac", x.MAC, "ip", e.Addr, "xid", x.TransactionID.String(),
-		"iface", x.link.ifname, "arch", e.Arch, "stage", e.Stage, "file", e.File, "err", e.Err)
+	if !x.s.Log.Enabled(context.Background(), level) {
+		return
+	}
+	x.s.Log.Log(context.Background(), level, string(e.Step), "node", x.node, "mac", x.MAC, "ip", e.Addr,
+		"xid", x.TransactionID.String(), "iface", x.link.ifname, "arch", e.Arch, "stage", e.Stage, "file", e.File, "err", e.Err)
 }

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -124,28 +125,31 @@ type inboundPacket struct {
 	b    []byte
 	from netip.AddrPort
 	to   netip.Addr
+	age  time.Duration // it waited in the socket
 }
 
 func newPipe() *pipe {
 	return &pipe{in: make(chan inboundPacket, 4096), out: make(chan sent, 4096), wake: make(chan struct{})}
 }
 
-func (p *pipe) Recv(b []byte) (int, netip.AddrPort, netip.Addr, error) {
+func (p *pipe) Recv(batch []inbound) (int, error) {
 	select {
 	case pkt := <-p.in:
-		return copy(b, pkt.b), pkt.from, pkt.to, nil
+		in := &batch[0]
+		in.n = copy(in.buf[:], pkt.b)
+		in.from, in.to, in.arrived = pkt.from, pkt.to, time.Now().Add(-pkt.age)
+		return 1, nil
 	case <-p.wake:
-		return 0, netip.AddrPort{}, netip.Addr{}, os.ErrDeadlineExceeded
+		return 0, os.ErrDeadlineExceeded
 	}
 }
 
-func (p *pipe) Send(b []byte, _ netip.Addr, d destination) error {
-	reply, err := dhcpv4.FromBytes(b)
-	if err != nil {
-		return err
+func (p *pipe) Send(batch []outbound) {
+	for i := range batch {
+		reply, err := dhcpv4.FromBytes(batch[i].payload)
+		batch[i].err = err
+		p.out <- sent{reply, bytes.Clone(batch[i].payload), batch[i].to}
 	}
-	p.out <- sent{reply, append([]byte{}, b...), d}
-	return nil
 }
 
 func (p *pipe) SetReadDeadline(time.Time) error { p.once.Do(func() { close(p.wake) }); return nil }
@@ -205,7 +209,7 @@ var broadcast68 = netip.MustParseAddrPort("0.0.0.0:68")
 func (b *bench) ask(p *dhcpv4.DHCPv4) *sent { return b.askBytes(p.ToBytes()) }
 
 func (b *bench) askBytes(p []byte) *sent {
-	return b.exchange(b.dhcp, inboundPacket{p, broadcast68, everybody})
+	return b.exchange(b.dhcp, inboundPacket{b: p, from: broadcast68, to: everybody})
 }
 
 func (b *bench) exchange(via *pipe, p inboundPacket) *sent {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,24 +19,46 @@ import (
 	"bootd/internal/node"
 )
 
-// conn is what the server needs of a network interface. Recv blocks until a
-// packet arrives or the deadline passes; an error of it means the socket has
-// failed, not the packet. Send may be called by several goroutines at once.
+// conn is what the server needs of a network interface.
 type conn interface {
-	Recv(b []byte) (n int, from netip.AddrPort, to netip.Addr, err error)
-	Send(payload []byte, source netip.Addr, d destination) error
+	// Recv waits for packets and fills batch with those that are there, at
+	// least one. An error of it means that the socket has failed, or that the
+	// read deadline has passed; never that a packet is bad.
+	Recv(batch []inbound) (n int, err error)
+	// Send sends replies and sets the error of those that could not be sent.
+	// It may be called by several goroutines at once.
+	Send(batch []outbound)
 	SetReadDeadline(time.Time) error
 	Close() error
+}
+
+// inbound is a packet as it arrived. Its buffer is used again.
+type inbound struct {
+	buf     [maxPacket]byte
+	n       int
+	from    netip.AddrPort
+	to      netip.Addr // address it was sent to; zero: not known
+	arrived time.Time  // by the kernel's clock, so that time spent in the socket counts
+}
+
+// outbound is a reply to send from one of our addresses, which is the server
+// identifier that the client will check.
+type outbound struct {
+	payload []byte
+	source  netip.Addr
+	to      destination
+	err     error // set by Send
 }
 
 // A Link is the server's sockets on one interface: UDP port 67 or 4011, bound
 // to the interface so that a broadcast is answered where it came from, and a
 // packet socket to reach clients that have no address yet.
 type Link struct {
-	ifi *net.Interface
-	udp *net.UDPConn
-	v4  *ipv4.PacketConn
-	raw *packet.Conn // nil: replies to clients without an address are broadcast
+	ifi     *net.Interface
+	udp     *net.UDPConn
+	v4      *ipv4.PacketConn
+	raw     *packet.Conn // nil: replies to clients without an address are broadcast
+	readers sync.Pool    // of *[]ipv4.Message
 }
 
 // Listen opens the sockets of one port on an interface. It fails when the port
@@ -50,11 +73,7 @@ func Listen(ifname string, port uint16) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: UDP port %d: %w", ifname, port, listenError(err))
 	}
-	l := &Link{ifi: ifi, udp: pc.(*net.UDPConn), v4: ipv4.NewPacketConn(pc)}
-	if err := l.v4.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("interface %s: packet information: %w", ifname, err)
-	}
+	l := &Link{ifi: ifi, udp: pc.(*net.UDPConn), v4: ipv4.NewPacketConn(pc), readers: sync.Pool{New: newMessages}}
 	if port != ServerPort {
 		return l, nil // PXE requests on 4011 come from clients that have an address
 	}
@@ -79,44 +98,116 @@ func listenError(err error) error {
 	return err
 }
 
-// bindTo restricts a socket to an interface and lets it broadcast.
+// receiveBuffer is room for a few thousand packets: the queue of clients that
+// are powered on at once. What does not fit, the kernel drops, and the clients
+// repeat.
+const receiveBuffer = 4 << 20 // bytes
+
+// bindTo restricts a socket to an interface, lets it broadcast, and has the
+// kernel tell where and when each packet arrived.
 func bindTo(c syscall.RawConn, ifname string) error {
 	var err error
-	ctlErr := c.Control(func(fd uintptr) {
+	ctlErr := c.Control(func(f uintptr) {
+		fd := int(f)
 		err = errors.Join(
-			unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, ifname),
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1),
+			unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, ifname),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+			unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1),
 		)
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // without CAP_NET_ADMIN: as much as we may
+		}
 	})
 	return errors.Join(ctlErr, err)
 }
 
-// Recv reads one packet; to is the address it was sent to.
-func (l *Link) Recv(b []byte) (n int, from netip.AddrPort, to netip.Addr, err error) {
-	n, cm, addr, err := l.v4.ReadFrom(b)
+// Recv reads the packets that wait, in one system call.
+func (l *Link) Recv(batch []inbound) (n int, err error) {
+	msgs := l.readers.Get().(*[]ipv4.Message)
+	defer l.readers.Put(msgs)
+	for i := range batch {
+		(*msgs)[i].Buffers[0] = batch[i].buf[:]
+	}
+	n, err = l.v4.ReadBatch((*msgs)[:len(batch)], 0)
 	if err != nil {
-		return 0, netip.AddrPort{}, netip.Addr{}, err
+		return 0, err
 	}
-	from = addr.(*net.UDPAddr).AddrPort()
-	if cm != nil {
-		to, _ = netip.AddrFromSlice(cm.Dst.To4())
+	now := time.Now()
+	for i, m := range (*msgs)[:n] {
+		in := &batch[i]
+		from := m.Addr.(*net.UDPAddr).AddrPort()
+		in.n, in.from = m.N, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		in.to, in.arrived = netip.Addr{}, now
+		in.readControl(m.OOB[:m.NN])
 	}
-	return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), to, nil
+	return n, nil
 }
 
-// Send sends a payload with source as its IP source address, which is the
-// server identifier the client will check.
-func (l *Link) Send(payload []byte, source netip.Addr, d destination) error {
-	if !d.frame.IsZero() && l.raw != nil {
-		_, err := l.raw.WriteTo(frame(payload, node.MAC(l.ifi.HardwareAddr), source, d), &packet.Addr{HardwareAddr: d.frame[:]})
-		return err
+// newMessages returns what one Recv works with.
+func newMessages() any {
+	msgs := make([]ipv4.Message, batchLen)
+	for i := range msgs {
+		msgs[i].Buffers, msgs[i].OOB = make([][]byte, 1), make([]byte, 128)
 	}
-	if !d.frame.IsZero() {
-		d.to = netip.AddrPortFrom(everybody, d.to.Port())
+	return &msgs
+}
+
+// readControl takes the destination from struct in_pktinfo (ip(7)) and the
+// time of arrival from struct timespec (socket(7), SO_TIMESTAMPNS).
+func (in *inbound) readControl(oob []byte) {
+	for len(oob) > 0 {
+		hdr, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			return
+		}
+		oob = rest
+		switch {
+		case hdr.Level == unix.IPPROTO_IP && hdr.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			in.to = netip.AddrFrom4([4]byte(data[8:12]))
+		case hdr.Level == unix.SOL_SOCKET && hdr.Type == unix.SCM_TIMESTAMPNS && len(data) >= 16:
+			in.arrived = time.Unix(int64(binary.NativeEndian.Uint64(data)), int64(binary.NativeEndian.Uint64(data[8:])))
+		}
 	}
-	cm := &ipv4.ControlMessage{Src: source.AsSlice(), IfIndex: l.ifi.Index}
-	_, err := l.v4.WriteTo(payload, cm, net.UDPAddrFromAddrPort(d.to))
-	return err
+}
+
+// Send sends replies: frames to clients without an address one by one, all
+// others in as few system calls as the kernel takes.
+func (l *Link) Send(batch []outbound) {
+	var routed []*outbound
+	for i := range batch {
+		o := &batch[i]
+		switch {
+		case o.to.frame.IsZero():
+			routed = append(routed, o)
+		case l.raw == nil:
+			o.to.to = netip.AddrPortFrom(everybody, o.to.to.Port())
+			routed = append(routed, o)
+		default:
+			_, o.err = l.raw.WriteTo(frame(o.payload, node.MAC(l.ifi.HardwareAddr), o.source, o.to), &packet.Addr{HardwareAddr: o.to.frame[:]})
+		}
+	}
+	l.sendRouted(routed)
+}
+
+// sendRouted sends through the UDP socket. A reply that the kernel refuses is
+// skipped, and the rest goes on.
+func (l *Link) sendRouted(batch []*outbound) {
+	msgs := make([]ipv4.Message, len(batch))
+	for i, o := range batch {
+		cm := ipv4.ControlMessage{Src: o.source.AsSlice(), IfIndex: l.ifi.Index}
+		if !o.to.to.Addr().Is4() || o.to.to.Addr() != everybody {
+			cm.IfIndex = 0 // routed: a relay may be behind another interface
+		}
+		msgs[i] = ipv4.Message{Buffers: [][]byte{o.payload}, OOB: cm.Marshal(), Addr: net.UDPAddrFromAddrPort(o.to.to)}
+	}
+	for len(msgs) > 0 {
+		n, err := l.v4.WriteBatch(msgs, 0)
+		if err != nil {
+			batch[0].err, n = err, 1
+		}
+		msgs, batch = msgs[n:], batch[n:]
+	}
 }
 
 // SetReadDeadline makes Recv return at t.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -51,8 +52,9 @@ type request struct {
 	Client  Client
 	link    *link
 	from    netip.AddrPort // source of the packet
-	unicast bool           // sent to us, not to everybody
-	on4011  bool           // arrived on the PXE port
+	arrived time.Time
+	unicast bool // sent to us, not to everybody
+	on4011  bool // arrived on the PXE port
 }
 
 // parse makes a request of a packet. It accepts what deployed firmware gets

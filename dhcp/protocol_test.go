@@ -16,7 +16,10 @@ import (
 // The tests of this file are named for the cases of the project's protocol
 // reference; the clause each rests on is named in its comment.
 
-func one(t *testing.T, test func(b *bench)) { t.Helper(); run(t, []Subnet{testSubnet()}, fixed{}, test) }
+func one(t *testing.T, test func(b *bench)) {
+	t.Helper()
+	run(t, []Subnet{testSubnet()}, fixed{}, test)
+}
 
 // RFC 2131, section 4.3.1, table 3; RFC 1542, section 2.1.
 func TestC01BroadcastOffer(t *testing.T) {
@@ -176,8 +179,8 @@ func TestC12C13Renew(t *testing.T) {
 	one(t, func(b *bench) {
 		addr := b.lease(m1)
 		for name, p := range map[string]inboundPacket{
-			"C12 unicast":   {renewing(m1, addr).ToBytes(), netip.AddrPortFrom(addr, 68), serverAddr},
-			"C13 broadcast": {renewing(m1, addr).ToBytes(), netip.AddrPortFrom(addr, 68), everybody},
+			"C12 unicast":   {b: renewing(m1, addr).ToBytes(), from: netip.AddrPortFrom(addr, 68), to: serverAddr},
+			"C13 broadcast": {b: renewing(m1, addr).ToBytes(), from: netip.AddrPortFrom(addr, 68), to: everybody},
 		} {
 			r := b.exchange(b.dhcp, p)
 			if r == nil || r.MessageType() != dhcpv4.MessageTypeAck {
@@ -325,10 +328,7 @@ func TestC23TruncatedAndMutated(t *testing.T) {
 			p[rnd.IntN(len(p))] = byte(rnd.Int())
 			if r, err := parse(p); err == nil {
 				r.link, r.from = &link{b.dhcp, "eth0", ServerPort}, broadcast68
-				b.server.answer(r, time.Now())
-				for len(b.dhcp.out) > 0 {
-					<-b.dhcp.out
-				}
+				b.server.answer(r, &outbox{server: b.server})
 			}
 		}
 		time.Sleep(offerHold + declineHold)
@@ -457,6 +457,22 @@ func TestC29C32C36Relay(t *testing.T) {
 			t.Errorf("C36: NAK to %v flags %#x, want to the relay with the broadcast bit", r.to, r.Flags)
 		}
 		b.silent(discover(m1, withRelay(netip.MustParseAddr("10.99.0.1")))) // C33
+	})
+}
+
+// A request that waited for longer than its client does is not answered: the
+// client has asked anew, and an old answer would only confuse it.
+func TestStaleRequestIsDropped(t *testing.T) {
+	one(t, func(b *bench) {
+		time.Sleep(time.Hour)
+		p := inboundPacket{b: discover(m1).ToBytes(), from: broadcast68, to: everybody, age: maxAge + time.Millisecond}
+		if r := b.exchange(b.dhcp, p); r != nil {
+			t.Errorf("got %v, want silence", r.MessageType())
+		}
+		p.age = maxAge / 2
+		if r := b.exchange(b.dhcp, p); r == nil {
+			t.Error("got silence for a request that is young enough")
+		}
 	})
 }
 

@@ -164,7 +164,7 @@ func TestC49LongURL(t *testing.T) {
 func TestC50PXEPort(t *testing.T) {
 	one(t, func(b *bench) {
 		client := netip.MustParseAddrPort("10.77.0.107:4011")
-		r := b.exchange(b.pxe, inboundPacket{vector(t, "ovmf_pxe_request_4011"), client, serverAddr})
+		r := b.exchange(b.pxe, inboundPacket{b: vector(t, "ovmf_pxe_request_4011"), from: client, to: serverAddr})
 		if r == nil || r.MessageType() != dhcpv4.MessageTypeAck {
 			t.Fatalf("got %v, want ACK", r)
 		}
@@ -178,7 +178,7 @@ func TestC50PXEPort(t *testing.T) {
 		if got := r.Options.Get(dhcpv4.OptionVendorSpecificInformation); !bytes.Equal(got, []byte{6, 1, 8, 255}) {
 			t.Errorf("option 43 got %x, want 060108ff", got)
 		}
-		plain := inboundPacket{message(m1, dhcpv4.MessageTypeRequest).ToBytes(), client, serverAddr}
+		plain := inboundPacket{b: message(m1, dhcpv4.MessageTypeRequest).ToBytes(), from: client, to: serverAddr}
 		if r := b.exchange(b.pxe, plain); r != nil {
 			t.Errorf("no PXE client on 4011: got %v, want silence", r.MessageType())
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -21,9 +20,11 @@ import (
 
 // Bounds of the packets' path.
 const (
-	maxPacket  = 4096 // bytes read of a packet; the rest of a longer one is options we can do without
-	queueLen   = 1024 // packets that wait for a worker; more are dropped, clients repeat
-	commitMax  = 512  // leases per disk write
+	maxPacket  = 2048            // bytes read of a packet; the rest of a longer one is options we can do without
+	batchLen   = 64              // packets read in one system call
+	queueLen   = 64              // batches of leases that wait for the disk; then receivers wait, and the sockets fill
+	commitMax  = 1024            // leases per disk write
+	maxAge     = 2 * time.Second // of a request that is still answered: later its client asks anew
 	sendErrLog = time.Minute
 )
 
@@ -43,8 +44,7 @@ type Server struct {
 	Metrics *Metrics             // nil counts nowhere
 
 	settings atomic.Pointer[settings]
-	packets  chan inbound
-	commits  chan commit
+	commits  chan []acknowledgement
 	sendErr  atomic.Int64 // Unix seconds of the last send error logged at Warn
 }
 
@@ -59,22 +59,6 @@ type link struct {
 	conn
 	ifname string
 	port   uint16
-}
-
-// inbound is a packet that waits for a worker.
-type inbound struct {
-	buf     *[maxPacket]byte
-	n       int
-	link    *link
-	from    netip.AddrPort
-	to      netip.Addr
-	arrived time.Time
-}
-
-// commit is a lease change that waits for the disk, and what to do then.
-type commit struct {
-	changes []store.Change
-	done    func(error)
 }
 
 // Configure replaces the subnets and the machines. Requests under way finish
@@ -136,8 +120,8 @@ func (s *Server) Run(ctx context.Context, ports []Ports) error {
 	return s.serve(ctx, links)
 }
 
-// serve runs one receiver per link, a few workers and one committer, and ends
-// them in that order, so that whatever was decided is also committed and sent.
+// serve runs the receivers of every link and one committer, and ends them in
+// that order, so that whatever was decided is also committed and sent.
 func (s *Server) serve(ctx context.Context, links []*link) error {
 	s.setDefaults()
 	receivers, rctx := errgroup.WithContext(ctx)
@@ -145,25 +129,30 @@ func (s *Server) serve(ctx context.Context, links []*link) error {
 		stop := context.AfterFunc(rctx, func() { l.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
 		defer l.Close()
-		receivers.Go(func() error { return s.receive(rctx, l) })
-	}
-	var workers sync.WaitGroup
-	for range max(2, runtime.GOMAXPROCS(0)) {
-		workers.Go(s.work)
+		for range s.receivers(l) {
+			receivers.Go(func() error { return s.receive(rctx, l) })
+		}
 	}
 	var committer sync.WaitGroup
 	committer.Go(s.commitLoop)
 
 	err := receivers.Wait()
-	close(s.packets)
-	workers.Wait()
 	close(s.commits)
 	committer.Wait()
 	return err
 }
 
+// receivers is how many goroutines serve a link: the socket itself is the
+// queue that they share.
+func (s *Server) receivers(l *link) int {
+	if l.port == PXEPort {
+		return 1
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
 func (s *Server) setDefaults() {
-	s.packets, s.commits = make(chan inbound, queueLen), make(chan commit, queueLen)
+	s.commits = make(chan []acknowledgement, queueLen)
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
@@ -175,14 +164,12 @@ func (s *Server) setDefaults() {
 	}
 }
 
-var buffers = sync.Pool{New: func() any { return new([maxPacket]byte) }}
-
-// receive moves packets from a link to the workers, and drops the newest when
-// they do not keep up.
+// receive answers the packets of a link, a batch at a time. What needs no
+// disk is sent at once, what does goes to the committer.
 func (s *Server) receive(ctx context.Context, l *link) error {
+	batch := make([]inbound, batchLen)
 	for {
-		buf := buffers.Get().(*[maxPacket]byte)
-		n, from, to, err := l.Recv(buf[:])
+		n, err := l.Recv(batch)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -191,42 +178,42 @@ func (s *Server) receive(ctx context.Context, l *link) error {
 		case err != nil:
 			return fmt.Errorf("dhcp: interface %s: receive: %w", l.ifname, err)
 		}
-		select {
-		case s.packets <- inbound{buf, n, l, from, to, time.Now()}:
-		default:
-			buffers.Put(buf)
-			s.Metrics.dropped("queue full")
+		out := outbox{server: s}
+		for i := range batch[:n] {
+			s.handle(l, &batch[i], &out)
+		}
+		out.flush()
+		if len(out.acks) > 0 {
+			s.commits <- out.acks
 		}
 	}
 }
 
-func (s *Server) work() {
-	for in := range s.packets {
-		s.handle(in)
-		buffers.Put(in.buf)
-	}
-}
-
-// handle answers one packet. A panic costs that packet, never the server.
-func (s *Server) handle(in inbound) {
+// handle decides about one packet. A panic costs that packet, never the
+// server.
+func (s *Server) handle(l *link, in *inbound, out *outbox) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.Metrics.dropped("panic")
-			s.Log.Error("packet made the server panic: please report it", "iface", in.link.ifname,
+			s.Log.Error("packet made the server panic: please report it", "iface", l.ifname,
 				"err", p, "packet", fmt.Sprintf("%x", in.buf[:in.n]), "stack", string(debug.Stack()))
 		}
 	}()
+	if time.Since(in.arrived) > maxAge {
+		s.Metrics.dropped("too old")
+		return
+	}
 	r, err := parse(in.buf[:in.n])
 	if err != nil {
 		s.Metrics.dropped(reason(err))
-		s.Log.Debug("packet dropped", "iface", in.link.ifname, "ip", in.from.Addr(), "err", err)
+		s.Log.Debug("packet dropped", "iface", l.ifname, "ip", in.from.Addr(), "err", err)
 		return
 	}
-	r.link, r.from = in.link, in.from
+	r.link, r.from, r.arrived = l, in.from, in.arrived
 	r.unicast = in.to.IsValid() && in.to != everybody
-	r.on4011 = in.link.port == PXEPort
+	r.on4011 = l.port == PXEPort
 	s.Metrics.received(r.Type)
-	s.answer(r, in.arrived)
+	s.answer(r, out)
 }
 
 // reason is the metric label of a parse error: one of a few words.
@@ -239,13 +226,14 @@ func reason(err error) string {
 	return errCodec.Error()
 }
 
-// commitLoop writes lease changes to disk, all that wait in one transaction.
+// commitLoop writes lease changes to disk, all that wait in one batch, and
+// then sends their ACKs.
 func (s *Server) commitLoop() {
-	for first := range s.commits {
-		batch := s.gather(first)
+	for batch := range s.commits {
+		batch = s.gather(batch)
 		var changes []store.Change
-		for _, c := range batch {
-			changes = append(changes, c.changes...)
+		for i := range batch {
+			changes = append(changes, batch[i].changes...)
 		}
 		start := time.Now()
 		err := s.Store.Apply(changes)
@@ -253,22 +241,23 @@ func (s *Server) commitLoop() {
 		if err != nil {
 			s.Log.Error("leases not on disk, so not acknowledged", "leases", len(batch), "err", err)
 		}
-		for _, c := range batch {
-			c.done(err)
+		out := outbox{server: s}
+		for i := range batch {
+			batch[i].settle(&out, err)
 		}
+		out.flush()
 	}
 }
 
-// gather returns first and what else waits already.
-func (s *Server) gather(first commit) []commit {
-	batch := []commit{first}
+// gather adds to batch what else waits already.
+func (s *Server) gather(batch []acknowledgement) []acknowledgement {
 	for len(batch) < commitMax {
 		select {
-		case c, open := <-s.commits:
+		case more, open := <-s.commits:
 			if !open {
 				return batch
 			}
-			batch = append(batch, c)
+			batch = append(batch, more...)
 		default:
 			return batch
 		}

@@ -139,6 +139,8 @@ func (d *daemon) newWorld(cfg *config.Config) *world {
 	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, port: cfg.HTTP.Port}
 }
 
+const damagedHint = "if it is damaged, move the directory away to start with no leases: machines keep their addresses when they ask for them again"
+
 // openState reads leases and timelines. A store that is damaged stops the
 // start: an empty one in its place would lease addresses that are taken.
 func (d *daemon) openState() error {
@@ -148,13 +150,14 @@ func (d *daemon) openState() error {
 		return cli.Hint(err, "is another bootd running? see: pgrep -a bootd")
 	}
 	if err != nil {
-		return cli.Hint(fmt.Errorf("state: %w", err), "if the file is damaged, move it away to start with no leases: machines then keep their addresses when they ask for them")
+		return cli.Hint(fmt.Errorf("state: %w", err), "if the file is damaged, move it away: the timelines in it are lost, leases are not")
 	}
 	d.onClose("state", db.Close)
-	leases, err := db.Table("leases")
+	leases, err := store.OpenJournal(filepath.Join(d.cfg.State, "leases"))
 	if err != nil {
-		return err
+		return cli.Hint(fmt.Errorf("leases: %w", err), damagedHint)
 	}
+	d.onClose("leases", leases.Close)
 	events, err := db.Table("timeline")
 	if err != nil {
 		return err
@@ -164,7 +167,7 @@ func (d *daemon) openState() error {
 	}
 	d.dhcp = &dhcp.Server{Leases: dhcp.NewLeases(), Store: leases, Record: d.record, Log: d.log, Metrics: dhcp.NewMetrics(d.registry)}
 	if err := d.dhcp.Leases.Load(leases); err != nil {
-		return fmt.Errorf("%s: leases: %w", path, err)
+		return fmt.Errorf("leases: %w", err)
 	}
 	d.dhcp.Configure(subnets(d.cfg), d.world.Load())
 	return nil
