@@ -92,20 +92,14 @@ func (o *origin) readControl(oob []byte) {
 	}
 }
 
-// answer sends one packet from a new port, as RFC 1350 section 4 wants, and
-// from the address the client asked.
+// answer sends one packet from a new port.
 func (s *socket) answer(to origin, packet []byte) error {
-	var local netip.AddrPort
-	if to.local.IsValid() {
-		local = netip.AddrPortFrom(to.local, 0)
-	}
-	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(local))
+	l, err := openLink(to)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	_, err = c.WriteToUDPAddrPort(packet, to.peer)
-	return err
+	defer l.close()
+	return l.send(to.peer, packet)
 }
 
 func (s *socket) interrupt() { s.udp.SetReadDeadline(time.Unix(1, 0)) }

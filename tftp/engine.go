@@ -2,41 +2,45 @@ package tftp
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
+	"os"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"time"
-
-	pin "github.com/pin/tftp/v3"
-)
-
-// Retransmission.
-const (
-	resendAfter  = time.Second
-	maxResends   = 6
-	firstResends = 3 // until the client answers: its address may be forged
 )
 
 var (
-	errNoAnswer = errors.New("client does not answer")
-	errStopping = errors.New("server is stopping")
-	errRead     = errors.New("read error")
 	errShrank   = errors.New("file shrank while it was sent")
+	errStopping = errors.New("server is stopping")
 )
+
+// What a client is told that a transfer ends early, or is not its own.
+var (
+	readError  = refusal{codeUndefined, "read error"}
+	stopping   = refusal{codeUndefined, "server is stopping"}
+	unknownTID = refusal{codeUnknownTID, "unknown transfer ID"}
+)
+
+// batchSize is how much is read and sent at once, in bytes, unless a block is
+// larger. It bounds the memory of a transfer, and is what one UDP datagram
+// with segmentation may hold.
+const batchSize = 64000
+
+// maxIdle is how often a file may return neither bytes nor an error.
+const maxIdle = 100
 
 // A job is one file to send to one client.
 type job struct {
-	peer  netip.AddrPort
-	local netip.Addr // address the client asked; invalid: not known
-	block int        // size of a block to agree to; zero: not asked for
-	tsize bool       // client wants to know the size
-	size  int64
-	body  io.Reader // of size bytes
+	to     origin
+	req    request
+	block  int           // largest block to agree to
+	window int           // largest window to agree to
+	size   int64         // of body
+	body   io.ReadSeeker // at its beginning
+	again  *bell         // rings when the request is repeated
 }
 
 // An outcome is how a job ended.
@@ -50,221 +54,222 @@ type outcome struct {
 // stops answering.
 type engine func(ctx context.Context, j job) outcome
 
-// send is the engine by pin/tftp. Each job gets a server of its own, which
-// reads its one request from us (oneRequest) and not from the network. So what
-// the library calls back belongs to this job.
+// A link is the socket of one transfer. Errors of its send methods are like
+// packets lost on the way. Only wake may be called by others than the owner.
+type link interface {
+	// receive returns a packet that came to this transfer, from whomever, or
+	// os.ErrDeadlineExceeded. It does so early after wake.
+	receive(b []byte) (n int, from netip.AddrPort, err error)
+	setDeadline(time.Time) // of receive
+	wake()                 // moves the deadline to the past
+
+	// send sends one packet.
+	send(to netip.AddrPort, packet []byte) error
+	// sendBatch sends b as packets of size bytes, the last one shorter or not.
+	sendBatch(to netip.AddrPort, b []byte, size int) error
+
+	mtu() int // of the route
+	close()
+}
+
+// send is the engine over the network.
 func send(ctx context.Context, j job) outcome {
-	r := &run{ctx: ctx, job: j, addr: net.UDPAddrFromAddrPort(j.peer)}
-	srv := pin.NewServer(r.transfer, nil)
-	srv.SetTimeout(resendAfter)
-	srv.SetRetries(maxResends)
-	srv.SetBackoff(r.beforeResend)
-	srv.SetHook(r)
-	// The request holds the block size agreed on. SetBlockSize must not be
-	// called: with it a client that sends an OACK when block numbers wrap
-	// makes v3.2.0 write to a nil map.
-	srv.SetBlockSizeNegotiation(false)
-	if err := srv.Serve(&oneRequest{run: r, srv: srv}); err != nil {
-		return outcome{err: err}
+	l, err := openLink(j.to)
+	if err != nil {
+		return outcome{err: fmt.Errorf("start: %w", err)}
 	}
-	return r.outcome()
+	defer l.close()
+	return sendOver(ctx, l, j)
 }
 
-// oneRequest is the net.PacketConn that a server of one job reads from.
-type oneRequest struct {
-	net.PacketConn
-	run  *run
-	srv  *pin.Server
-	read bool
+// A sender joins the state of a transfer to its file and its link. It has one
+// goroutine, and allocates nothing once it runs.
+type sender struct {
+	job   job
+	link  link
+	terms terms
+	state *transfer
+
+	armed   time.Time // deadline of link; zero: has passed
+	pos     int64     // of body
+	in, out []byte
+	lost    error // why the last packet did not leave; nil: it did
 }
 
-// ReadFrom returns the request, and when called again waits for the end of the
-// transfer and makes Serve return.
-func (c *oneRequest) ReadFrom(b []byte) (int, net.Addr, error) {
-	if c.read {
-		c.run.over = true
-		c.srv.Shutdown()
-		return 0, nil, net.ErrClosed
+func sendOver(ctx context.Context, l link, j job) (out outcome) {
+	limit := j.block
+	if j.req.blksize > defaultBlock {
+		limit = max(minBlock, min(limit, l.mtu()-overhead))
 	}
-	c.read = true
-	return copy(b, c.run.job.request()), c.run.addr, nil
-}
-
-func (c *oneRequest) LocalAddr() net.Addr { return &net.UDPAddr{IP: net.IPv4zero} }
-func (c *oneRequest) Close() error        { return nil }
-
-// request returns the RRQ of a job in the form that the library understands.
-// It never sees the name. It copies our tsize to its answer unless that is
-// "0", so the size of an empty file is spelled "00".
-func (j job) request() string {
-	rrq := "\x00\x01file\x00octet\x00"
-	if j.tsize {
-		size := strconv.FormatInt(j.size, 10)
-		if j.size == 0 {
-			size = "00"
-		}
-		rrq += "tsize\x00" + size + "\x00"
-	}
-	if j.block >= defaultBlock {
-		rrq += "blksize\x00" + strconv.Itoa(j.block) + "\x00"
-	}
-	return rrq
-}
-
-// options reports whether the answer begins with an OACK.
-func (j job) options() bool { return j.tsize || j.block >= defaultBlock }
-
-// A run is the state of one job. The library calls transfer, and inside it all
-// other methods, from one goroutine.
-type run struct {
-	ctx  context.Context
-	job  job
-	addr *net.UDPAddr // where the library sends to
-
-	sent   int64 // bytes read from the body
-	heard  bool  // client answered at least once
-	ended  bool  // last block is under way, or arrived
-	speak  bool  // library may send its ERROR packet: the text is ours
-	over   bool  // library reads its next request, which there is not
-	err    error // of the library
-	reason error // of ours, better than err
-}
-
-// transfer is the read handler. It returns nil, since ReadFrom has closed the
-// socket and has told the client already, or an error if it could not.
-func (r *run) transfer(_ string, to io.ReaderFrom) (err error) {
+	t := agree(j.req, limit, j.window, j.size)
+	s := &sender{job: j, link: l, terms: t, state: newTransfer(t, j.size), in: make([]byte, maxRequest)}
+	packet := header + t.block
+	s.out = make([]byte, packet*max(1, min(t.window, batchSize/packet)))
 	defer func() {
 		if p := recover(); p != nil {
-			r.reason = &panicError{p, debug.Stack()}
-			err = errRead
+			s.fail(readError, &panicError{p, debug.Stack()})
+			out = s.outcome()
 		}
 	}()
-	_, r.err = to.ReadFrom(r)
+	s.run(ctx)
+	return s.outcome()
+}
+
+func (s *sender) run(ctx context.Context) {
+	defer context.AfterFunc(ctx, s.link.wake)()
+	s.job.again.listen(s.link.wake)
+	defer s.job.again.listen(nil)
+	s.emit(s.state.begin(time.Now()))
+	for !s.state.over {
+		s.arm()
+		// From here on, what is looked at below ends the wait.
+		if ctx.Err() != nil {
+			s.fail(stopping, errStopping)
+			return
+		}
+		if s.job.again.take() {
+			s.emit(s.state.repeat(time.Now()))
+		}
+		s.turn()
+	}
+}
+
+// arm has receive return at the deadline of the transfer. That moves with each
+// ACK, so the link may have an earlier one, which costs a look at the clock.
+func (s *sender) arm() {
+	if s.armed.IsZero() || s.armed.After(s.state.deadline) {
+		s.armed = s.state.deadline
+		s.link.setDeadline(s.armed)
+	}
+}
+
+// turn waits for one packet or the deadline, and acts on both: packets of
+// strangers must not put off a resend.
+func (s *sender) turn() {
+	n, from, err := s.link.receive(s.in)
+	now := time.Now()
+	switch {
+	case err == nil:
+		s.emit(s.take(now, s.in[:n], from))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.armed = time.Time{}
+	default:
+		s.end(fmt.Errorf("receive: %w", err))
+	}
+	s.emit(s.state.tick(now))
+}
+
+// take acts on a packet. What is no ACK and no ERROR is not worth an answer.
+func (s *sender) take(now time.Time, b []byte, from netip.AddrPort) span {
+	if len(b) < 2 {
+		return nothing
+	}
+	op := binary.BigEndian.Uint16(b)
+	if from != s.job.to.peer {
+		s.refuseStranger(op, from)
+		return nothing
+	}
+	switch {
+	case op == opERROR:
+		s.state.abort(parseError(b))
+	case op == opACK && len(b) >= header:
+		return s.state.ack(now, binary.BigEndian.Uint16(b[2:]))
+	}
+	return nothing
+}
+
+// refuseStranger answers a packet of another transfer (RFC 1350 section 4),
+// but never an ERROR.
+func (s *sender) refuseStranger(op uint16, from netip.AddrPort) {
+	if op != opERROR && !(origin{peer: from}).silent() {
+		s.link.send(from, unknownTID.packet())
+	}
+}
+
+// emit sends blocks, as many at a time as fit.
+func (s *sender) emit(blocks span) {
+	if blocks == (span{}) {
+		s.lost = s.link.send(s.job.to.peer, s.terms.oack)
+		return
+	}
+	for n := blocks.first; n <= blocks.last; {
+		b, count, err := s.fill(n, blocks.last)
+		if err != nil {
+			s.fail(readError, err)
+			return
+		}
+		s.lost = s.link.sendBatch(s.job.to.peer, b, header+s.terms.block)
+		n += count
+	}
+}
+
+// fill makes DATA packets of blocks first to last, or of those that fit.
+func (s *sender) fill(first, last int64) (packets []byte, count int64, err error) {
+	size := int64(s.terms.block)
+	count = min(last-first+1, int64(len(s.out)/(header+s.terms.block)))
+	packets = s.out[:0]
+	for n := first; n < first+count; n++ {
+		start := (n - 1) * size
+		packets = binary.BigEndian.AppendUint16(packets, opDATA)
+		packets = binary.BigEndian.AppendUint16(packets, uint16(n))
+		body := packets[len(packets) : int64(len(packets))+min(size, s.job.size-start)]
+		if err := s.read(body, start); err != nil {
+			return nil, 0, err
+		}
+		packets = packets[:len(packets)+len(body)]
+	}
+	return packets, count, nil
+}
+
+// read fills b from the body. It seeks for resends only.
+func (s *sender) read(b []byte, start int64) error {
+	if s.pos != start {
+		if _, err := s.job.body.Seek(start, io.SeekStart); err != nil {
+			return err
+		}
+		s.pos = start
+	}
+	for idle := 0; len(b) > 0; {
+		n, err := s.job.body.Read(b)
+		s.pos += int64(n)
+		b = b[n:]
+		switch {
+		case n > 0:
+			idle = 0
+		case err == io.EOF:
+			return errShrank
+		case err != nil:
+			return err
+		case idle == maxIdle:
+			return io.ErrNoProgress
+		default:
+			idle++
+		}
+	}
 	return nil
 }
 
-// Read gives the library the body. A block is read when the one before it, or
-// the OACK, has been acknowledged. Errors are sent to the client: fixed texts.
-func (r *run) Read(p []byte) (int, error) {
-	r.heard = r.heard || r.job.options() || r.sent >= defaultBlock
-	if r.ctx.Err() != nil {
-		return r.fail(errStopping, errStopping)
-	}
-	left := r.job.size - r.sent
-	if left == 0 {
-		r.ended = true
-		return 0, io.EOF
-	}
-	n, err := r.job.body.Read(p[:min(int64(len(p)), left)])
-	r.sent += int64(n)
-	switch {
-	case n > 0:
-		return n, nil
-	case err == io.EOF:
-		return r.fail(errRead, errShrank)
-	case err != nil:
-		return r.fail(errRead, err)
-	}
-	return 0, nil
+// fail tells the client that the transfer ends, and ends it.
+func (s *sender) fail(told refusal, err error) {
+	s.link.send(s.job.to.peer, told.packet())
+	s.end(err)
 }
 
-func (r *run) fail(told, reason error) (int, error) {
-	r.speak, r.reason = true, reason
-	return 0, told
-}
-
-// beforeResend is called before each resend of a block, count from zero.
-func (r *run) beforeResend(count int) time.Duration {
-	switch {
-	case r.reason != nil:
-	case r.ctx.Err() != nil:
-		r.abandon(errStopping)
-	case !r.heard && count >= firstResends:
-		r.abandon(r.job.silence())
-	}
-	return 0
-}
-
-// abandon ends the transfer: nothing can be sent to port 0, so the library
-// fails, without waiting, as often as it would resend.
-func (r *run) abandon(reason error) {
-	r.reason = reason
-	r.addr.Port = 0
-}
-
-// OnSuccess does nothing; it is part of the library's Hook.
-func (r *run) OnSuccess(pin.TransferStats) {}
-
-// OnFailure is called before the library tells the client about err. What it
-// would say is a Go error, and often the answer to an ERROR or to silence, so
-// most of the time it is kept from saying it.
-func (r *run) OnFailure(stats pin.TransferStats, err error) {
-	if stats.RemoteAddr != nil {
-		if !r.speak {
-			r.addr.Port = 0
-		}
-		return
-	}
-	if !r.over {
-		r.reason = fmt.Errorf("start: %v", err) // no socket left
+func (s *sender) end(err error) {
+	if !s.state.over {
+		s.state.over, s.state.err = true, err
 	}
 }
 
 // outcome judges the end of the transfer.
-func (r *run) outcome() outcome {
-	out := outcome{bytes: r.sent}
-	code, text, aborted := clientError(r.err)
-	switch {
-	case r.reason != nil:
-		out.err = r.reason
-	case r.err == nil:
-	case aborted && r.job.tsize && !r.heard && (code == 0 || code == 8):
-		out.probe = true
-	case aborted:
-		out.err = fmt.Errorf("client sent error %d %q", code, text)
-	case isTimeout(r.err) && r.heard && r.ended:
-		// Machines start what they have without the last ACK.
-	case isTimeout(r.err):
-		out.err = errNoAnswer
-	default:
-		out.err = fmt.Errorf("send: %v", r.err)
+func (s *sender) outcome() outcome {
+	out := outcome{
+		bytes: min(max(0, s.state.sent)*int64(s.terms.block), s.job.size),
+		probe: s.state.probed,
+		err:   s.state.err,
+	}
+	if out.err == errNoAnswer && s.lost != nil {
+		out.err = fmt.Errorf("%w: %v", errNoAnswer, s.lost)
 	}
 	return out
-}
-
-func isTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
-}
-
-// clientError finds the client's ERROR in the library's words for it.
-func clientError(err error) (code int, text string, ok bool) {
-	if err == nil {
-		return 0, "", false
-	}
-	var block int
-	head, text, ok := strings.Cut(err.Error(), ", error: ")
-	if !ok {
-		return 0, "", false
-	}
-	if _, err := fmt.Sscanf(head, "sending block %d: code=%d", &block, &code); err != nil {
-		return 0, "", false
-	}
-	text, _, _ = strings.Cut(text, "\x00")
-	return code, text, true
-}
-
-// silence says why a client may never have answered: the usual reason is that
-// our answers come from an address it did not ask.
-func (j job) silence() error {
-	c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(j.peer))
-	if err != nil {
-		return fmt.Errorf("%w: %v", errNoAnswer, err)
-	}
-	defer c.Close()
-	from := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-	if j.local.IsValid() && from != j.local {
-		return fmt.Errorf("%w: it asked %v, and the answers left from %v", errNoAnswer, j.local, from)
-	}
-	return errNoAnswer
 }

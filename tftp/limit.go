@@ -13,13 +13,47 @@ type ticket struct {
 	req  request
 }
 
+// A bell tells a transfer that its client has repeated the request.
+type bell struct {
+	mu   sync.Mutex
+	rung bool
+	wake func() // nil: nobody sleeps yet
+}
+
+// ring may be called before anybody listens.
+func (b *bell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rung = true
+	if b.wake != nil {
+		b.wake()
+	}
+}
+
+// listen has each further ring call wake, which must not block. What rang
+// before is forgotten.
+func (b *bell) listen(wake func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rung, b.wake = false, wake
+}
+
+// take reports whether the bell rang since it was asked last.
+func (b *bell) take() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rung := b.rung
+	b.rung = false
+	return rung
+}
+
 // A gate admits transfers up to a number in all and a number for each client
 // address. It holds no memory of transfers that ended.
 type gate struct {
 	max, maxPerClient int
 
 	mu     sync.Mutex
-	live   map[ticket]struct{}
+	live   map[ticket]*bell
 	client map[netip.Addr]int
 }
 
@@ -27,28 +61,30 @@ func newGate(maxAll, maxPerClient int) *gate {
 	return &gate{
 		max:          maxAll,
 		maxPerClient: maxPerClient,
-		live:         map[ticket]struct{}{},
+		live:         map[ticket]*bell{},
 		client:       map[netip.Addr]int{},
 	}
 }
 
-// enter reports why t may not start; "" means that it may, and that leave must
-// be called when it ends.
-func (g *gate) enter(t ticket) (closed string) {
+// enter returns the bell of a new transfer, for which leave must be called when
+// it ends, or says why t may not start. A repeat rings the bell of the first.
+func (g *gate) enter(t ticket) (b *bell, closed string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, repeat := g.live[t]; repeat {
-		return "repeated request"
+	if first, repeat := g.live[t]; repeat {
+		first.ring()
+		return nil, "repeated request"
 	}
 	if g.client[t.peer.Addr()] >= g.maxPerClient {
-		return "client has too many transfers"
+		return nil, "client has too many transfers"
 	}
 	if len(g.live) >= g.max {
-		return "too many transfers"
+		return nil, "too many transfers"
 	}
-	g.live[t] = struct{}{}
+	b = new(bell)
+	g.live[t] = b
 	g.client[t.peer.Addr()]++
-	return ""
+	return b, ""
 }
 
 func (g *gate) leave(t ticket) {

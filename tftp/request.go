@@ -12,23 +12,36 @@ import (
 const (
 	opRRQ   = 1
 	opWRQ   = 2
+	opDATA  = 3
+	opACK   = 4
 	opERROR = 5
+	opOACK  = 6 // RFC 2347
 )
 
 // Error codes of RFC 1350 section 5.
 const (
-	codeUndefined = 0
-	codeNotFound  = 1
-	codeAccess    = 2
-	codeIllegal   = 4
+	codeUndefined  = 0
+	codeNotFound   = 1
+	codeAccess     = 2
+	codeIllegal    = 4
+	codeUnknownTID = 5
+	codeOption     = 8 // RFC 2347
 )
 
 // Sizes in bytes.
 const (
 	maxRequest   = 512   // whole packet, RFC 2347
+	header       = 4     // operation and number, RFC 1350
+	overhead     = 32    // of IPv4, UDP and TFTP
 	minBlock     = 8     // RFC 2348
 	defaultBlock = 512   // without option blksize, RFC 1350
 	maxBlock     = 65464 // RFC 2348
+)
+
+// Largest values of other options.
+const (
+	maxTimeout = 255   // seconds, RFC 2349
+	maxWindow  = 65535 // blocks, RFC 7440
 )
 
 // errSilence is returned when a packet must not be answered.
@@ -56,6 +69,8 @@ type request struct {
 	name    string // as asked for
 	blksize int    // in minBlock..maxBlock; zero: not asked for
 	tsize   bool   // client wants to know the size
+	timeout int    // in seconds, 1 to 255; zero: not asked for
+	window  int    // windowsize in 1..65535; zero: not asked for
 }
 
 // parse reads a packet that came to the public port. The error is errSilence
@@ -130,6 +145,22 @@ func (r *request) readOptions(pairs []string) {
 			r.tsize = true
 		case name == "blksize" && n >= minBlock:
 			r.blksize = int(min(n, maxBlock))
+		case name == "timeout" && n >= 1 && n <= maxTimeout:
+			r.timeout = int(n)
+		case name == "windowsize" && n >= 1 && n <= maxWindow:
+			r.window = int(n)
 		}
 	}
+}
+
+// maxErrorText is how much of a client's text is kept, in bytes.
+const maxErrorText = 100
+
+// parseError reads an ERROR packet. What it lacks is zero.
+func parseError(b []byte) (code uint16, text string) {
+	if len(b) < header {
+		return 0, ""
+	}
+	text, _, _ = strings.Cut(string(b[header:min(len(b), header+maxErrorText)]), "\x00")
+	return binary.BigEndian.Uint16(b[2:]), text
 }

@@ -35,9 +35,9 @@ func TestParseVectors(t *testing.T) {
 		want   request
 		err    error
 	}{
-		{"ovmf_tftp_rrq_tsize", request{"boot.efi", 1468, true}, nil},
-		{"ovmf_tftp_rrq_data", request{"boot.efi", 1468, false}, nil},
-		{"grub_tftp_rrq", request{"/grub/grub.cfg", 1024, true}, nil},
+		{"ovmf_tftp_rrq_tsize", request{name: "boot.efi", blksize: 1468, tsize: true, window: 4}, nil},
+		{"ovmf_tftp_rrq_data", request{name: "boot.efi", blksize: 1468, window: 4}, nil},
+		{"grub_tftp_rrq", request{name: "/grub/grub.cfg", blksize: 1024, tsize: true}, nil},
 		{"ovmf_tftp_abort", request{}, errSilence},
 	} {
 		got, err := parse(vector(t, tt.vector))
@@ -53,21 +53,26 @@ func TestParseOptions(t *testing.T) {
 		in   []byte
 		want request
 	}{
-		{rrq("f", "octet"), request{"f", 0, false}},
-		{rrq("f", "OcTeT"), request{"f", 0, false}},
-		{rrq("f", "octet", "BLKSIZE", "1468", "TSIZE", "0"), request{"f", 1468, true}},
-		{rrq("f", "octet", "blksize", "70000"), request{"f", 65464, false}},
-		{rrq("f", "octet", "blksize", "99999999999999999999999"), request{"f", 65464, false}},
-		{rrq("f", "octet", "blksize", "8"), request{"f", 8, false}},
-		{rrq("f", "octet", "blksize", "7"), request{"f", 0, false}},
-		{rrq("f", "octet", "blksize", "-1"), request{"f", 0, false}},
-		{rrq("f", "octet", "blksize", "+512"), request{"f", 0, false}},
-		{rrq("f", "octet", "blksize", ""), request{"f", 0, false}},
-		{rrq("f", "octet", "blksize", "1k", "tsize", "x"), request{"f", 0, false}},
-		{rrq("f", "octet", "blksize", "600", "blksize", "700"), request{"f", 600, false}},
-		{rrq("f", "octet", "timeout", "3", "windowsize", "4", "multicast", "", "", ""), request{"f", 0, false}},
-		{rrq("f", "octet", "tsize", "12345"), request{"f", 0, true}},
-		{rrq(strings.Repeat("n", 512-2-1-6), "octet"), request{strings.Repeat("n", 503), 0, false}},
+		{rrq("f", "octet"), request{name: "f"}},
+		{rrq("f", "OcTeT"), request{name: "f"}},
+		{rrq("f", "octet", "BLKSIZE", "1468", "TSIZE", "0"), request{name: "f", blksize: 1468, tsize: true}},
+		{rrq("f", "octet", "blksize", "70000"), request{name: "f", blksize: 65464}},
+		{rrq("f", "octet", "blksize", "99999999999999999999999"), request{name: "f", blksize: 65464}},
+		{rrq("f", "octet", "blksize", "8"), request{name: "f", blksize: 8}},
+		{rrq("f", "octet", "blksize", "7"), request{name: "f"}},
+		{rrq("f", "octet", "blksize", "-1"), request{name: "f"}},
+		{rrq("f", "octet", "blksize", "+512"), request{name: "f"}},
+		{rrq("f", "octet", "blksize", ""), request{name: "f"}},
+		{rrq("f", "octet", "blksize", "1k", "tsize", "x"), request{name: "f"}},
+		{rrq("f", "octet", "blksize", "600", "blksize", "700"), request{name: "f", blksize: 600}},
+		{rrq("f", "octet", "timeout", "3", "windowsize", "4", "multicast", "", "", ""), request{name: "f", timeout: 3, window: 4}},
+		{rrq("f", "octet", "Timeout", "1", "WindowSize", "65535"), request{name: "f", timeout: 1, window: 65535}},
+		{rrq("f", "octet", "timeout", "255", "windowsize", "1"), request{name: "f", timeout: 255, window: 1}},
+		{rrq("f", "octet", "timeout", "0", "windowsize", "0"), request{name: "f"}},
+		{rrq("f", "octet", "timeout", "256", "windowsize", "65536"), request{name: "f"}},
+		{rrq("f", "octet", "timeout", "99999999999999999999999", "windowsize", "99999999999999999999999"), request{name: "f"}},
+		{rrq("f", "octet", "tsize", "12345"), request{name: "f", tsize: true}},
+		{rrq(strings.Repeat("n", 512-2-1-6), "octet"), request{name: strings.Repeat("n", 503)}},
 	} {
 		got, err := parse(tt.in)
 		if err != nil || got != tt.want {
@@ -134,6 +139,9 @@ func FuzzParse(f *testing.F) {
 			if got.name == "" || strings.Contains(got.name, "\x00") || len(b) > 512 {
 				t.Errorf("%q: got name %q", b, got.name)
 			}
+			if got.timeout < 0 || got.timeout > 255 || got.window < 0 || got.window > 65535 {
+				t.Errorf("%q: got timeout %d, windowsize %d", b, got.timeout, got.window)
+			}
 			if got.blksize != 0 && (got.blksize < 8 || got.blksize > 65464) {
 				t.Errorf("%q: got blksize %d, want 8..65464", b, got.blksize)
 			}
@@ -145,4 +153,25 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: got %v, want a refusal or silence", b, err)
 		}
 	})
+}
+
+// The client's words are kept short, to the first NUL.
+func TestParseError(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		code uint16
+		text string
+	}{
+		{"\x00\x05\x00\x08User aborted the transfer\x00", 8, "User aborted the transfer"},
+		{"\x00\x05\x00\x03full\x00\x00junk", 3, "full"},
+		{"\x00\x05\x00\x03full", 3, "full"},
+		{"\x00\x05\x00\x03", 3, ""},
+		{"\x00\x05\x00", 0, ""},
+		{"\x00\x05", 0, ""},
+		{"\x00\x05\x00\x00" + strings.Repeat("x", 500), 0, strings.Repeat("x", 100)},
+	} {
+		if code, text := parseError([]byte(tt.in)); code != tt.code || text != tt.text {
+			t.Errorf("%q: got %d %q, want %d %q", tt.in, code, text, tt.code, tt.text)
+		}
+	}
 }

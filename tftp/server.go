@@ -16,10 +16,14 @@ import (
 
 // Defaults of Server.
 const (
-	defaultBlockSize    = 1468 // fills an Ethernet frame: 1500 - 20 (IPv4) - 8 (UDP) - 4 (TFTP)
+	defaultBlockSize    = 1468 // fills an Ethernet frame: 1500 - overhead
+	defaultWindow       = 16   // RFC 7440 section 5: more gains little
 	defaultMaxTransfers = 512
 	defaultMaxPerClient = 8
 )
+
+// largestWindow bounds what one ACK may set off, whatever is configured.
+const largestWindow = 64
 
 // grace is how long Run waits for transfers when it has to stop.
 const grace = 3 * time.Second
@@ -40,7 +44,8 @@ type Server struct {
 	// block. Nil: nobody is told.
 	Done func(Transfer)
 
-	BlockSize    int          // largest blksize to agree to, in bytes, 512 to 65464; zero: 1468
+	BlockSize    int          // largest blksize to agree to, in bytes, 512 to 65464, less if the route's MTU is; zero: 1468
+	Window       int          // largest windowsize to agree to, in blocks, 1 to 64; zero: 16
 	MaxTransfers int          // at one time; zero: 512
 	MaxPerClient int          // at one time for one client address; zero: 8
 	Log          *slog.Logger // nil discards
@@ -70,13 +75,14 @@ func (s *Server) Run(ctx context.Context, c *net.UDPConn) error {
 // handler resolves the defaults.
 func (s *Server) handler(c conn, send engine) *handler {
 	h := &handler{
-		conn:  c,
-		send:  send,
-		open:  s.Open,
-		done:  s.Done,
-		block: max(defaultBlock, min(maxBlock, cmp.Or(s.BlockSize, defaultBlockSize))),
-		gate:  newGate(cmp.Or(s.MaxTransfers, defaultMaxTransfers), cmp.Or(s.MaxPerClient, defaultMaxPerClient)),
-		log:   s.Log,
+		conn:   c,
+		send:   send,
+		open:   s.Open,
+		done:   s.Done,
+		block:  max(defaultBlock, min(maxBlock, cmp.Or(s.BlockSize, defaultBlockSize))),
+		window: max(1, min(largestWindow, cmp.Or(s.Window, defaultWindow))),
+		gate:   newGate(cmp.Or(s.MaxTransfers, defaultMaxTransfers), cmp.Or(s.MaxPerClient, defaultMaxPerClient)),
+		log:    s.Log,
 	}
 	if h.done == nil {
 		h.done = func(Transfer) {}
@@ -89,14 +95,15 @@ func (s *Server) handler(c conn, send engine) *handler {
 
 // A handler is a Server that runs.
 type handler struct {
-	conn  conn
-	send  engine
-	open  func(string, netip.Addr) (io.ReadSeekCloser, error)
-	done  func(Transfer)
-	block int // largest block
-	gate  *gate
-	log   *slog.Logger
-	busy  sync.WaitGroup
+	conn   conn
+	send   engine
+	open   func(string, netip.Addr) (io.ReadSeekCloser, error)
+	done   func(Transfer)
+	block  int // largest block
+	window int // largest window
+	gate   *gate
+	log    *slog.Logger
+	busy   sync.WaitGroup
 }
 
 func (h *handler) run(ctx context.Context) error {
@@ -157,34 +164,29 @@ func (h *handler) handle(ctx context.Context, b []byte, from origin) {
 	}
 	req.name = name
 	t := ticket{from.peer, req}
-	if closed := h.gate.enter(t); closed != "" {
+	again, closed := h.gate.enter(t)
+	if closed != "" {
 		log.Debug("request ignored", "file", name, "err", closed)
 		return
 	}
 	h.busy.Go(func() {
 		defer h.gate.leave(t)
 		defer rescue(log)
-		h.serve(ctx, log, req, from, start)
+		h.serve(ctx, log, job{to: from, req: req, again: again}, start)
 	})
 }
 
 // serve sends the file, or says why not.
-func (h *handler) serve(ctx context.Context, log *slog.Logger, req request, from origin, start time.Time) {
-	t := Transfer{Name: req.name, Peer: from.peer}
-	file, size, err := openFile(h.open, req.name, from.peer.Addr())
+func (h *handler) serve(ctx context.Context, log *slog.Logger, j job, start time.Time) {
+	t := Transfer{Name: j.req.name, Peer: j.to.peer}
+	file, size, err := openFile(h.open, j.req.name, j.to.peer.Addr())
 	if err != nil {
 		t.Err = err
-		h.refuse(log, from, err)
+		h.refuse(log, j.to, err)
 	} else {
 		defer file.Close()
-		out := h.send(ctx, job{
-			peer:  from.peer,
-			local: from.local,
-			block: min(req.blksize, h.block),
-			tsize: req.tsize,
-			size:  size,
-			body:  file,
-		})
+		j.block, j.window, j.size, j.body = h.block, h.window, size, file
+		out := h.send(ctx, j)
 		t.Bytes, t.Probe, t.Err = out.bytes, out.probe, out.err
 	}
 	t.Dur = time.Since(start)

@@ -179,7 +179,7 @@ func TestServerSurvivesPanics(t *testing.T) {
 			},
 		}
 		b := start(t, s, func(_ context.Context, j job) outcome {
-			if j.tsize {
+			if j.req.tsize {
 				panic("engine")
 			}
 			return outcome{bytes: 7}
@@ -227,33 +227,33 @@ func TestServerSilence(t *testing.T) {
 	}
 }
 
-// What the engine is asked to do: 4.3 with the cap of the server.
+// What the engine is asked to do, with the caps of the server.
 func TestServerJob(t *testing.T) {
 	for _, tt := range []struct {
-		cap   int
-		in    []byte
-		block int
-		tsize bool
+		s             Server
+		block, window int
 	}{
-		{0, rrq("f", "octet", "tsize", "0", "blksize", "1468"), 1468, true},
-		{0, rrq("f", "octet", "blksize", "8192"), 1468, false},
-		{1400, rrq("f", "octet", "blksize", "1468"), 1400, false},
-		{9000, rrq("f", "octet", "blksize", "8192"), 8192, false},
-		{100, rrq("f", "octet", "blksize", "8192"), 512, false},
-		{1 << 20, rrq("f", "octet", "blksize", "70000"), 65464, false},
-		{0, rrq("f", "octet", "blksize", "100"), 100, false},
-		{0, rrq("f", "octet"), 0, false},
+		{Server{}, 1468, 16},
+		{Server{BlockSize: 1400, Window: 1}, 1400, 1},
+		{Server{BlockSize: 9000, Window: 64}, 9000, 64},
+		{Server{BlockSize: 100, Window: -1}, 512, 1},
+		{Server{BlockSize: 1 << 20, Window: 1000}, 65464, 64},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var got job
-			b := start(t, &Server{BlockSize: tt.cap, Open: openEmpty}, func(_ context.Context, j job) outcome {
+			s := tt.s
+			s.Open = openEmpty
+			b := start(t, &s, func(_ context.Context, j job) outcome {
 				got = j
 				return outcome{}
 			})
-			b.give(from("10.77.0.9:2000"), tt.in)
+			b.give(from("10.77.0.9:2000"), rrq("/f", "octet", "windowsize", "4"))
 			b.stop(t)
-			if got.block != tt.block || got.tsize != tt.tsize || got.local != netip.MustParseAddr("10.77.0.1") {
-				t.Errorf("%q, cap %d: got %+v, want block %d, tsize %v", tt.in, tt.cap, got, tt.block, tt.tsize)
+			if got.block != tt.block || got.window != tt.window {
+				t.Errorf("%+v: got block %d, window %d, want %d, %d", &s, got.block, got.window, tt.block, tt.window)
+			}
+			if want := (request{name: "f", window: 4}); got.req != want || got.to != from("10.77.0.9:2000") {
+				t.Errorf("got %+v from %+v, want %+v", got.req, got.to, want)
 			}
 		})
 	}
@@ -276,7 +276,7 @@ func TestServerLimits(t *testing.T) {
 		b.stop(t)
 		count := map[netip.Addr]int{}
 		for len(jobs) > 0 {
-			count[(<-jobs).peer.Addr()]++
+			count[(<-jobs).to.peer.Addr()]++
 		}
 		want := "map[10.77.0.10:4 10.77.0.11:4 10.77.0.12:2]"
 		if fmt.Sprint(count) != want || len(got) != 0 {
@@ -289,21 +289,22 @@ func TestServerLimits(t *testing.T) {
 func TestGateForgets(t *testing.T) {
 	g := newGate(2, 1)
 	a := ticket{netip.MustParseAddrPort("10.77.0.9:1"), request{name: "f"}}
-	if got := g.enter(a); got != "" {
+	b, got := g.enter(a)
+	if got != "" || b.take() {
 		t.Fatalf("first: got %q, want none", got)
 	}
-	if got, want := g.enter(a), "repeated request"; got != want {
-		t.Errorf("repeat: got %q, want %q", got, want)
+	if _, got := g.enter(a); got != "repeated request" || !b.take() || b.take() {
+		t.Errorf("repeat: got %q, want repeated request, and the bell rung once", got)
 	}
 	other := ticket{a.peer, request{name: "g"}}
-	if got, want := g.enter(other), "client has too many transfers"; got != want {
-		t.Errorf("second of a client: got %q, want %q", got, want)
+	if _, got := g.enter(other); got != "client has too many transfers" {
+		t.Errorf("second of a client: got %q, want client has too many transfers", got)
 	}
 	g.leave(a)
 	if len(g.live) != 0 || len(g.client) != 0 {
 		t.Errorf("got %v and %v, want nothing kept", g.live, g.client)
 	}
-	if got := g.enter(other); got != "" {
+	if _, got := g.enter(other); got != "" {
 		t.Errorf("after leave: got %q, want none", got)
 	}
 }
