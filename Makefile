@@ -10,10 +10,10 @@ ifneq ($(filter 0,$(shell id -u))$(CI),)
 export BOOT_REQUIRE ?= netns
 endif
 
-.PHONY: help build deps demo test check bench clean
+.PHONY: help build deps demo test check bench install uninstall clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 build: ## bootd and bootctl into bin/
 	@mkdir -p bin
@@ -35,6 +35,23 @@ check: ## gofmt, go vet, staticcheck
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . ./...
+
+# Where install puts things: DESTDIR is a staging directory for packages, PREFIX
+# is /usr or /usr/local. Nothing is ever put into PREFIX/bin, where bootctl is
+# the name of a program of systemd.
+PREFIX ?= /usr
+SBIN = $(DESTDIR)$(PREFIX)/sbin
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
+
+install: build ## bootd, bootctl and the systemd unit below PREFIX (/usr) in DESTDIR
+	@if [ $(PREFIX) = /usr ] && [ $(SBIN) -ef $(DESTDIR)/usr/bin ]; then \
+		echo "make install: sbin and bin are one directory here, and bootctl in it is systemd's: say PREFIX=/usr/local" >&2; exit 1; fi
+	install -D -m 755 -t $(SBIN) bin/bootd bin/bootctl
+	install -D -m 644 -t $(UNITS) packaging/bootd.service
+	sed -i 's,/usr/sbin/,$(PREFIX)/sbin/,' $(UNITS)/bootd.service
+
+uninstall: ## remove what install installed; configuration, state and releases stay
+	rm -f $(SBIN)/bootd $(SBIN)/bootctl $(UNITS)/bootd.service
 
 clean: ## remove bin/ and build/
 	rm -rf bin build
