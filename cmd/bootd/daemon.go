@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"bootd/deploy"
 	"bootd/dhcp"
@@ -40,6 +41,12 @@ import (
 // stopWithin bounds an orderly stop.
 const stopWithin = 5 * time.Second
 
+// How many steps a second of machines that are not in the inventory are kept.
+const (
+	strangerSteps = 500
+	strangerBurst = 2000
+)
+
 // maxConnections bounds the HTTP connections of the boot plane, idle ones
 // included; more wait in the listen queue.
 const maxConnections = 2048
@@ -56,6 +63,8 @@ type daemon struct {
 
 	world      atomic.Pointer[world]
 	reloadErr  atomic.Pointer[string]
+	strangers  *rate.Limiter
+	unkept     prometheus.Counter
 	reloadGood prometheus.Gauge
 	steps      *prometheus.CounterVec
 	registry   *prometheus.Registry
@@ -91,7 +100,8 @@ type component struct {
 // open makes a daemon of a configuration: it opens the root and the state, and
 // binds every socket. On error it leaves nothing open.
 func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry()}
+	d := &daemon{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry(),
+		strangers: rate.NewLimiter(strangerSteps, strangerBurst)}
 	d.register()
 	for _, step := range []func() error{d.openRoot, d.openState, d.bindDHCP, d.bindTFTP, d.bindHTTP, d.bindAdmin} {
 		if err := step(); err != nil {
@@ -105,8 +115,9 @@ func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 func (d *daemon) register() {
 	d.reloadGood = prometheus.NewGauge(prometheus.GaugeOpts{Name: "bootd_config_last_reload_success", Help: "1 when the last load of the configuration was good."})
 	d.steps = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_boot_steps_total", Help: "Steps that machines took, by step and result."}, []string{"step", "result"})
+	d.unkept = prometheus.NewCounter(prometheus.CounterOpts{Name: "bootd_stranger_steps_unkept_total", Help: "Steps of machines that are not in the inventory, too many at once to be kept."})
 	d.reloadGood.Set(1)
-	d.registry.MustRegister(d.reloadGood, d.steps, collectors.NewGoCollector(),
+	d.registry.MustRegister(d.reloadGood, d.steps, d.unkept, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
@@ -359,8 +370,14 @@ func (d *daemon) identify(a netip.Addr) (string, node.MAC) {
 	return d.world.Load().name(lease.MAC(), node.UUID{}), lease.MAC()
 }
 
-// record takes a step of a machine, from whichever protocol.
+// record takes a step of a machine, from whichever protocol. Nodes are as many
+// as the inventory has; strangers may be any number, so what is kept of them is
+// limited and the rest only counted.
 func (d *daemon) record(e timeline.Event) {
+	if e.Node == "" && !d.strangers.Allow() {
+		d.unkept.Inc()
+		return
+	}
 	result := "ok"
 	if e.Err != "" {
 		result = "error"

@@ -5,6 +5,7 @@
 //	GET /v1/status            []Status, sorted by machine
 //	GET /v1/story/{machine}   Story of a node, or of a MAC that is no node's
 //	GET /v1/events            timeline.Event per line, as they happen, until the caller leaves
+//	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}. The socket is for
 // its owner only (mode 0600): who can open it may ask everything. Fields are
