@@ -2,50 +2,53 @@ package dhcp
 
 import (
 	"context"
+	"encoding/hex"
 	"log/slog"
 	"net/netip"
 	"time"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"bootd/internal/store"
 	"bootd/internal/timeline"
 )
 
-// An exchange is a request with what the settings say of it: the context of
-// one answer.
+// An exchange is one packet and its answer, with what the settings say of it.
+// Exchanges are used again and again, so that a packet costs no memory; nothing
+// may keep a part of one.
 type exchange struct {
-	*request
+	inbound
+	request
+	reply    reply
 	s        *Server
 	out      *outbox
 	machines Machines
 	subnet   *Subnet
 	node     string // node name; empty: not in the inventory
 	now      time.Time
+	kept     bool // waits for the disk, and is not free before it is settled
 }
 
 // answer settles one request (RFC 2131, section 4.3).
-func (s *Server) answer(r *request, out *outbox) {
+func (x *exchange) answer(s *Server, out *outbox) {
 	set := s.settings.Load()
-	sub := set.subnetOf(r)
-	if sub == nil {
+	x.s, x.out, x.machines, x.now = s, out, set.machines, time.Now()
+	if x.subnet = set.subnetOf(&x.request); x.subnet == nil {
 		s.Metrics.dropped("no subnet")
-		s.Log.Debug("no subnet for packet", "mac", r.MAC, "iface", r.link.ifname, "ip", r.GIAddr, "type", r.Type)
+		s.Log.Debug("no subnet for packet", "mac", x.MAC, "iface", x.link.ifname, "ip", x.GIAddr, "type", x.Type)
 		return
 	}
-	x := &exchange{request: r, s: s, out: out, machines: set.machines, subnet: sub, node: set.machines.Name(r.Client), now: time.Now()}
+	x.node = set.machines.Name(x.Client)
 	switch {
-	case r.on4011:
+	case x.on4011:
 		x.pxe()
-	case r.Type == dhcpv4.MessageTypeDiscover:
+	case x.Type == Discover:
 		x.discover()
-	case r.Type == dhcpv4.MessageTypeRequest:
+	case x.Type == Request:
 		x.confirm()
-	case r.Type == dhcpv4.MessageTypeDecline:
+	case x.Type == Decline:
 		x.decline()
-	case r.Type == dhcpv4.MessageTypeRelease:
+	case x.Type == Release:
 		x.release()
-	case r.Type == dhcpv4.MessageTypeInform:
+	case x.Type == Inform:
 		x.inform()
 	default:
 		s.Metrics.dropped("not a client's message")
@@ -79,7 +82,7 @@ func (set *settings) subnetOf(r *request) *Subnet {
 // localSource is the source address of an INFORM without ciaddr, or of a
 // request on the PXE port.
 func (r *request) localSource() netip.Addr {
-	if a := r.from.Addr(); (r.on4011 || r.Type == dhcpv4.MessageTypeInform) && a.IsValid() && !a.IsUnspecified() {
+	if a := r.from.Addr(); (r.on4011 || r.Type == Inform) && a.IsValid() && !a.IsUnspecified() {
 		return a
 	}
 	return netip.Addr{}
@@ -115,21 +118,21 @@ func (x *exchange) discover() {
 		x.s.Log.Warn("no address left", "node", x.node, "mac", x.MAC, "subnet", x.subnet.Prefix)
 		return
 	}
-	p := newReply(x.request, dhcpv4.MessageTypeOffer, x.subnet.Server)
-	x.fill(p, addr, boot)
-	x.send(p, timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File, Detail: boot.Problem})
+	x.reply.start(&x.request, Offer, x.subnet.Server)
+	x.fill(addr, boot)
+	x.send(timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File, Detail: boot.Problem})
 }
 
 func (x *exchange) bid(asked netip.Addr) bid {
 	return bid{
-		subnet: x.subnet, key: keyOf(x.subnet, x.request), xid: x.TransactionID,
+		subnet: x.subnet, key: keyOf(x.subnet, &x.request), xid: x.xid,
 		reserved: x.machines.Reserved(x.Client), asked: asked,
 	}
 }
 
 // boot asks what the client should load. addr may be zero.
 func (x *exchange) boot(addr netip.Addr) Boot {
-	if !x.Client.Boots() {
+	if !x.Client.boots() {
 		return Boot{}
 	}
 	c := x.Client
@@ -138,10 +141,10 @@ func (x *exchange) boot(addr netip.Addr) Boot {
 }
 
 // fill adds what OFFER and ACK have in common.
-func (x *exchange) fill(p *dhcpv4.DHCPv4, addr netip.Addr, boot Boot) {
-	setLease(p, x.request, addr, x.subnet.leaseTime(x.request))
-	setNetwork(p, x.request, x.subnet, x.node)
-	setBoot(p, x.request, x.subnet.Server, boot)
+func (x *exchange) fill(addr netip.Addr, boot Boot) {
+	x.reply.addLease(&x.request, addr, x.subnet.leaseTime(&x.request))
+	x.reply.addNetwork(&x.request, x.subnet, x.node)
+	x.reply.addBoot(&x.request, x.subnet.Server, boot)
 }
 
 // confirm answers a REQUEST in whichever state the client is (RFC 2131,
@@ -156,26 +159,22 @@ func (x *exchange) confirm() {
 		return
 	}
 	if x.Server.IsValid() && x.Server != x.subnet.Server {
-		x.s.Leases.Withdraw(keyOf(x.subnet, x.request))
+		x.s.Leases.Withdraw(keyOf(x.subnet, &x.request))
 		x.event(timeline.Event{Step: timeline.Request, Addr: asked, Detail: "chose server " + x.Server.String()})
 		return
 	}
 	x.event(timeline.Event{Step: timeline.Request, Addr: asked})
 	c := claim{
 		bid: x.bid(asked), boot: x.boot(asked), selecting: x.Server.IsValid(),
-		dur: x.subnet.leaseTime(x.request),
-		lease: Lease{
-			ClientID: string(x.Options.Get(dhcpv4.OptionClientIdentifier)),
-			Hostname: string(x.Options.Get(dhcpv4.OptionHostName)),
-		},
+		dur: x.subnet.leaseTime(&x.request), clientID: x.opts.get(optClientID), hostname: x.opts.get(optHostName),
 	}
 	v, boot, changes := x.s.Leases.Claim(c, x.now)
 	switch v {
 	case ack:
-		x.out.acks = append(x.out.acks, acknowledgement{exchange: x, changes: changes, addr: asked, boot: boot})
+		x.commit(acknowledgement{changes: changes, addr: asked, boot: boot})
 	case nak:
-		p := newNak(x.request, x.subnet.Server, "address not available")
-		x.send(p, timeline.Event{Step: timeline.Nak, Addr: asked, Detail: "asked for an address it may not have"})
+		x.reply.refuse(&x.request, x.subnet.Server, "address not available")
+		x.send(timeline.Event{Step: timeline.Nak, Addr: asked, Detail: "asked for an address it may not have"})
 	}
 }
 
@@ -188,6 +187,12 @@ type acknowledgement struct {
 	boot    Boot
 }
 
+// commit has the committer settle a once its changes are on disk.
+func (x *exchange) commit(a acknowledgement) {
+	a.exchange, x.kept = x, true
+	x.out.acks = append(x.out.acks, a)
+}
+
 // settle sends the ACK once the lease is on disk, and nothing otherwise.
 func (a *acknowledgement) settle(out *outbox, err error) {
 	x := a.exchange
@@ -197,10 +202,10 @@ func (a *acknowledgement) settle(out *outbox, err error) {
 	case err != nil:
 		x.event(timeline.Event{Step: timeline.Ack, Addr: a.addr, Err: "lease could not be written to disk"})
 	default:
-		p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
-		p.ClientIPAddr = x.ClientIPAddr
-		x.fill(p, a.addr, a.boot)
-		x.send(p, timeline.Event{Step: timeline.Ack, Addr: a.addr, File: a.boot.File, Detail: a.boot.Problem})
+		x.reply.start(&x.request, Ack, x.subnet.Server)
+		x.reply.setAddr(offCIAddr, x.CIAddr)
+		x.fill(a.addr, a.boot)
+		x.send(timeline.Event{Step: timeline.Ack, Addr: a.addr, File: a.boot.File, Detail: a.boot.Problem})
 	}
 }
 
@@ -209,14 +214,14 @@ func (x *exchange) decline() {
 	if x.Server.IsValid() && x.Server != x.subnet.Server {
 		return
 	}
-	changes, ok := x.s.Leases.Decline(keyOf(x.subnet, x.request), x.Asked, x.now)
+	changes, ok := x.s.Leases.Decline(keyOf(x.subnet, &x.request), x.Asked, x.now)
 	if !ok {
 		x.s.Metrics.dropped("decline of an address the client does not hold")
 		return
 	}
 	x.event(timeline.Event{Step: timeline.Decline, Addr: x.Asked, Err: "another host uses the address"})
 	x.s.Log.Warn("address declined: another host uses it", "node", x.node, "mac", x.MAC, "ip", x.Asked)
-	x.out.acks = append(x.out.acks, acknowledgement{exchange: x, changes: changes})
+	x.commit(acknowledgement{changes: changes})
 }
 
 // release ends a lease (RFC 2131, section 4.3.4).
@@ -224,24 +229,24 @@ func (x *exchange) release() {
 	if x.Server.IsValid() && x.Server != x.subnet.Server {
 		return
 	}
-	changes, ok := x.s.Leases.Release(keyOf(x.subnet, x.request), x.CIAddr, x.now)
+	changes, ok := x.s.Leases.Release(keyOf(x.subnet, &x.request), x.CIAddr, x.now)
 	if !ok {
 		x.s.Metrics.dropped("release of an address the client does not hold")
 		return
 	}
 	x.event(timeline.Event{Step: timeline.Release, Addr: x.CIAddr})
-	x.out.acks = append(x.out.acks, acknowledgement{exchange: x, changes: changes})
+	x.commit(acknowledgement{changes: changes})
 }
 
 // inform gives parameters, and no lease, to a client that has an address (RFC
 // 2131, section 4.3.5).
 func (x *exchange) inform() {
-	p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
-	p.ClientIPAddr = x.ClientIPAddr
-	setNetwork(p, x.request, x.subnet, x.node)
+	x.reply.start(&x.request, Ack, x.subnet.Server)
+	x.reply.setAddr(offCIAddr, x.CIAddr)
+	x.reply.addNetwork(&x.request, x.subnet, x.node)
 	boot := x.boot(x.CIAddr)
-	setBoot(p, x.request, x.subnet.Server, boot)
-	x.send(p, timeline.Event{Step: timeline.Inform, Addr: x.CIAddr, File: boot.File})
+	x.reply.addBoot(&x.request, x.subnet.Server, boot)
+	x.send(timeline.Event{Step: timeline.Inform, Addr: x.CIAddr, File: boot.File})
 }
 
 // pxe answers the boot server request of PXE 2.1, section 2.2.1: what to load
@@ -249,7 +254,7 @@ func (x *exchange) inform() {
 // option 60, ours or not.
 func (x *exchange) pxe() {
 	switch x.Type {
-	case dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeInform:
+	case Request, Discover, Inform:
 	default:
 		return
 	}
@@ -257,27 +262,27 @@ func (x *exchange) pxe() {
 	if boot.File == "" {
 		return
 	}
-	p := newReply(x.request, dhcpv4.MessageTypeAck, x.subnet.Server)
-	p.ClientIPAddr = x.ClientIPAddr
-	setBoot(p, x.request, x.subnet.Server, boot)
-	p.UpdateOption(dhcpv4.OptClassIdentifier(classPXE))
-	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, pxeNoDiscovery))
-	x.send(p, timeline.Event{Step: timeline.Ack, Addr: x.from.Addr(), File: boot.File, Detail: "PXE port"})
+	x.reply.start(&x.request, Ack, x.subnet.Server)
+	x.reply.setAddr(offCIAddr, x.CIAddr)
+	x.reply.addBoot(&x.request, x.subnet.Server, boot)
+	x.reply.addString(optClass, classPXE)
+	x.reply.add(optVendor, pxeNoDiscovery...)
+	x.send(timeline.Event{Step: timeline.Ack, Addr: x.from.Addr(), File: boot.File, Detail: "PXE port"})
 }
 
 // pxeNoDiscovery is PXE option 43 with PXE_DISCOVERY_CONTROL 8: load the file
 // named here, no discovery, no menu.
 var pxeNoDiscovery = []byte{6, 1, 8, 255}
 
-// send puts a reply into the outbox, with the step to record when it is out.
-func (x *exchange) send(p *dhcpv4.DHCPv4, e timeline.Event) {
-	x.out.add(x, outbound{payload: marshal(p, x.request), source: x.subnet.Server, to: route(x.request, p)}, e)
-	x.s.Metrics.sent(p.MessageType())
+// send puts the reply into the outbox, with the step to record when it is out.
+func (x *exchange) send(e timeline.Event) {
+	d := route(&x.request, &x.reply)
+	x.out.add(x, outbound{payload: x.reply.marshal(&x.request), source: x.subnet.Server, to: d}, e)
+	x.s.Metrics.sent(x.reply.typ)
 }
 
 // An outbox is the replies that one batch of work has made.
 type outbox struct {
-	server  *Server
 	replies []outbound
 	made    []made            // of the same index
 	acks    []acknowledgement // that wait for the disk
@@ -293,20 +298,20 @@ func (o *outbox) add(x *exchange, reply outbound, e timeline.Event) {
 	o.replies, o.made = append(o.replies, reply), append(o.made, made{x, e})
 }
 
-// flush sends the replies, those of a link together, unless they are too old,
-// and records them.
+// flush sends the replies, those of a link together, and records them.
 func (o *outbox) flush() {
-	for len(o.replies) > 0 {
-		link, n := o.made[0].link, 1
-		for n < len(o.made) && o.made[n].link == link {
-			n++
+	for first := 0; first < len(o.replies); {
+		link, end := o.made[first].link, first+1
+		for end < len(o.made) && o.made[end].link == link {
+			end++
 		}
-		link.Send(o.replies[:n])
-		for i := range o.made[:n] {
+		link.Send(o.replies[first:end])
+		for i := first; i < end; i++ {
 			o.made[i].sent(&o.replies[i])
 		}
-		o.replies, o.made = o.replies[n:], o.made[n:]
+		first = end
 	}
+	o.replies, o.made = o.replies[:0], o.made[:0]
 }
 
 // sent records the step of a reply.
@@ -340,5 +345,5 @@ func (x *exchange) event(e timeline.Event) {
 		return
 	}
 	x.s.Log.Log(context.Background(), level, string(e.Step), "node", x.node, "mac", x.MAC, "ip", e.Addr,
-		"xid", x.TransactionID.String(), "iface", x.link.ifname, "arch", e.Arch, "stage", e.Stage, "file", e.File, "err", e.Err)
+		"xid", hex.EncodeToString(x.xid[:]), "iface", x.link.ifname, "arch", e.Arch, "stage", e.Stage, "file", e.File, "err", e.Err)
 }

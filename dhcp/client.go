@@ -2,11 +2,8 @@ package dhcp
 
 import (
 	"bytes"
-	"encoding/binary"
 	"net/netip"
 	"strconv"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"bootd/internal/node"
 	"bootd/internal/timeline"
@@ -46,18 +43,15 @@ type Client struct {
 	Addr  netip.Addr     // address it has or is getting; set before Boot is asked
 }
 
-// Boots reports whether the client is one that loads what we name.
-func (c *Client) Boots() bool { return c.Stage != timeline.OS }
-
 // classify reads a client's stage and architecture. iPXE comes first: it says
 // PXEClient too. Option 60 gives the class by its prefix alone, because iPXE
 // shortens it to nine bytes after a chain load; the architecture is never
 // taken from it.
-func classify(p *dhcpv4.DHCPv4, mac node.MAC) Client {
-	c := Client{MAC: mac, UUID: uuidOption(p), Stage: timeline.OS, Arch: archOption(p)}
-	class := p.Options.Get(dhcpv4.OptionClassIdentifier)
+func classify(o options, mac node.MAC) Client {
+	c := Client{MAC: mac, UUID: uuidOption(o.get(optMachineID)), Stage: timeline.OS, Arch: archOption(o.get(optArch))}
+	class := o.get(optClass)
 	switch {
-	case isIPXE(p):
+	case isIPXE(o):
 		c.Stage = timeline.IPXE
 	case bytes.HasPrefix(class, []byte(classHTTP)):
 		c.Stage = timeline.UEFIHTTP
@@ -75,8 +69,8 @@ const (
 
 // isIPXE reports whether iPXE is asking: by its user class, which it sends raw
 // and others as the list of RFC 3004, or by its own option 175.
-func isIPXE(p *dhcpv4.DHCPv4) bool {
-	class := p.Options.Get(dhcpv4.OptionUserClassInformation)
+func isIPXE(o options) bool {
+	class := o.get(optUserClass)
 	if string(class) == "iPXE" {
 		return true
 	}
@@ -87,27 +81,22 @@ func isIPXE(p *dhcpv4.DHCPv4) bool {
 		}
 		class = class[end:]
 	}
-	own := p.Options.Get(optIPXE)
+	own := o.get(optIPXE)
 	return len(own) >= 2 && len(own) >= 2+int(own[1]) // at least one whole sub-option
 }
 
-// optIPXE is the option that carries iPXE's own sub-options.
-const optIPXE = dhcpv4.GenericOptionCode(175)
-
 // archOption reads the first type of option 93, a list of 16-bit numbers.
-func archOption(p *dhcpv4.DHCPv4) Arch {
-	b := p.Options.Get(dhcpv4.OptionClientSystemArchitectureType)
+func archOption(b []byte) Arch {
 	if len(b) < 2 {
 		return ArchUnknown
 	}
-	return Arch(binary.BigEndian.Uint16(b))
+	return Arch(uint16At(b, 0))
 }
 
 // uuidOption reads option 97: a zero byte and a GUID whose first three fields
 // are little-endian (RFC 4578, section 2.3, by way of UEFI). Anything else is
 // what some ROMs send, and means "not known".
-func uuidOption(p *dhcpv4.DHCPv4) node.UUID {
-	b := p.Options.Get(dhcpv4.OptionClientMachineIdentifier)
+func uuidOption(b []byte) node.UUID {
 	if len(b) != 17 || b[0] != 0 {
 		return node.UUID{}
 	}

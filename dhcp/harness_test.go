@@ -132,12 +132,12 @@ func newPipe() *pipe {
 	return &pipe{in: make(chan inboundPacket, 4096), out: make(chan sent, 4096), wake: make(chan struct{})}
 }
 
-func (p *pipe) Recv(batch []inbound) (int, error) {
+func (p *pipe) Recv(batch []*exchange) (int, error) {
 	select {
 	case pkt := <-p.in:
-		in := &batch[0]
+		in := &batch[0].inbound
 		in.n = copy(in.buf[:], pkt.b)
-		in.from, in.to, in.arrived = pkt.from, pkt.to, time.Now().Add(-pkt.age)
+		in.peer, in.to, in.arrived = pkt.from, pkt.to, time.Now().Add(-pkt.age)
 		return 1, nil
 	case <-p.wake:
 		return 0, os.ErrDeadlineExceeded

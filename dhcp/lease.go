@@ -1,30 +1,40 @@
 package dhcp
 
 import (
+	"container/list"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
-
 	"bootd/internal/node"
 	"bootd/internal/store"
 )
 
-// A Key is a client's identity: its hardware address within a subnet, or its
+// key is a client's identity: its hardware address within a subnet, or its
 // client identifier where the hardware has no address (RFC 4390).
-type Key struct {
-	Subnet netip.Prefix
-	ID     string // hardware type and address, or 0xff and the client identifier
+type key struct {
+	subnet uint32 // network address
+	id     string // hardware type and address, or 0xff and the client identifier; empty: nobody
 }
 
-func keyOf(s *Subnet, r *request) Key {
-	if r.HWType == htypeEthernet {
-		return Key{s.Prefix, string([]byte{htypeEthernet}) + string(r.MAC[:])}
+func keyOf(s *Subnet, r *request) key {
+	if r.htype == htypeEthernet {
+		var id [7]byte
+		id[0] = htypeEthernet
+		copy(id[1:], r.MAC[:])
+		return key{number(s.Prefix.Addr()), string(id[:])}
 	}
-	return Key{s.Prefix, "\xff" + string(r.Options.Get(dhcpv4.OptionClientIdentifier))}
+	return key{number(s.Prefix.Addr()), "\xff" + string(r.opts.get(optClientID))}
+}
+
+// mac returns the hardware address in k; zero when there is none.
+func (k key) mac() node.MAC {
+	if len(k.id) != 7 || k.id[0] != htypeEthernet {
+		return node.MAC{}
+	}
+	return node.MAC([]byte(k.id[1:]))
 }
 
 // A State is what a lease record says of its address.
@@ -42,73 +52,112 @@ var states = [...]string{Bound: "bound", Released: "released", Declined: "declin
 // String returns the word shown to administrators.
 func (s State) String() string { return states[s] }
 
-// A Lease is the record of one address.
+// A Lease is what is known of one address.
 type Lease struct {
 	Addr     netip.Addr
-	Key      Key // its ID is empty when the address is declined
 	State    State
+	MAC      node.MAC  // zero: the client has none, or the address is declined
 	Start    time.Time // when it was first bound to this client
 	Expires  time.Time
 	ClientID string // as last sent, raw; empty: none
 	Hostname string // option 12 as last sent, raw and not to be trusted
-
-	heapIndex int // position in Leases.ending; -1: not there
-	idle      idleMark
-}
-
-// MAC returns the hardware address of the lease's client; zero when it has
-// none.
-func (l *Lease) MAC() node.MAC {
-	if len(l.Key.ID) != 7 || l.Key.ID[0] != htypeEthernet {
-		return node.MAC{}
-	}
-	return node.MAC([]byte(l.Key.ID[1:]))
 }
 
 // Active reports whether the lease holds its address at now.
 func (l *Lease) Active(now time.Time) bool { return l.State != Released && now.Before(l.Expires) }
+
+// record is a Lease as it is kept: there may be a million of them, so it is
+// small, and times are Unix seconds.
+type record struct {
+	addr     uint32
+	state    State
+	key      key
+	start    int64
+	expires  int64
+	clientID string
+	hostname string
+
+	position int32         // in Leases.ending; -1: not there
+	idle     *list.Element // in the idle list of its space; nil: not there
+}
+
+func (r *record) active(now int64) bool { return r.state != Released && now < r.expires }
+
+func (r *record) view() Lease {
+	return Lease{
+		Addr: address(r.addr), State: r.state, MAC: r.key.mac(), Start: time.Unix(r.start, 0), Expires: time.Unix(r.expires, 0),
+		ClientID: r.clientID, Hostname: r.hostname,
+	}
+}
 
 // recordVersion is the first byte of every stored lease.
 const recordVersion = 1
 
 var errRecord = errors.New("not a lease record")
 
-// put returns the change that stores l. Its key is the address, so an address
+// put returns the change that stores r. Its key is the address, so an address
 // cannot have two records.
-func (l *Lease) put() store.Change {
-	b := []byte{recordVersion, byte(l.State), byte(l.Key.Subnet.Bits())}
-	subnet := l.Key.Subnet.Addr().As4()
-	b = append(b, subnet[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(l.Start.Unix()))
-	b = binary.BigEndian.AppendUint64(b, uint64(l.Expires.Unix()))
-	for _, s := range []string{l.Key.ID, l.ClientID, l.Hostname} {
+func (r *record) put() store.Change {
+	b := make([]byte, 0, 32+len(r.key.id)+len(r.clientID)+len(r.hostname))
+	b = append(b, recordVersion, byte(r.state))
+	b = binary.BigEndian.AppendUint32(b, r.key.subnet)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.start))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.expires))
+	for _, s := range [...]string{r.key.id, r.clientID, r.hostname} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
-	return store.Change{Key: l.Addr.AsSlice(), Value: b}
+	return store.Change{Key: storeKey(r.addr), Value: b}
 }
 
-func remove(addr netip.Addr) store.Change { return store.Change{Key: addr.AsSlice()} }
+// remove returns the change that removes the record of an address.
+func remove(addr uint32) store.Change { return store.Change{Key: storeKey(addr)} }
 
-// decodeLease reads what put wrote.
-func decodeLease(key, b []byte) (*Lease, error) {
-	const fixed = 3 + 4 + 8 + 8
-	addr, ok := netip.AddrFromSlice(key)
-	if !ok || !addr.Is4() || len(b) < fixed || b[0] != recordVersion || b[1] < byte(Bound) || b[1] > byte(Declined) || b[2] > 32 {
-		return nil, fmt.Errorf("%w: key %x", errRecord, key)
+func storeKey(addr uint32) []byte { return binary.BigEndian.AppendUint32(nil, addr) }
+
+// decodeRecord reads what put wrote.
+func decodeRecord(k, b []byte) (*record, error) {
+	const fixed = 2 + 4 + 8 + 8
+	if len(k) != 4 || len(b) < fixed || b[0] != recordVersion || State(b[1]) < Bound || State(b[1]) > Declined {
+		return nil, fmt.Errorf("%w: key %x", errRecord, k)
 	}
-	l := &Lease{
-		Addr: addr, State: State(b[1]), heapIndex: -1,
-		Key:     Key{Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte(b[3:7])), int(b[2]))},
-		Start:   time.Unix(int64(binary.BigEndian.Uint64(b[7:])), 0),
-		Expires: time.Unix(int64(binary.BigEndian.Uint64(b[15:])), 0),
+	r := &record{
+		addr: binary.BigEndian.Uint32(k), state: State(b[1]), key: key{subnet: binary.BigEndian.Uint32(b[2:])},
+		start: int64(binary.BigEndian.Uint64(b[6:])), expires: int64(binary.BigEndian.Uint64(b[14:])), position: -1,
 	}
 	rest := b[fixed:]
-	for _, s := range []*string{&l.Key.ID, &l.ClientID, &l.Hostname} {
+	for _, s := range []*string{&r.key.id, &r.clientID, &r.hostname} {
 		n, w := binary.Uvarint(rest)
 		if w <= 0 || n > uint64(len(rest)-w) {
-			return nil, fmt.Errorf("%w: key %x", errRecord, key)
+			return nil, fmt.Errorf("%w: key %x", errRecord, k)
 		}
 		*s, rest = string(rest[w:w+int(n)]), rest[w+int(n):]
 	}
-	return l, nil
+	return r, nil
+}
+
+// endings orders records by their end (container/heap).
+type endings []*record
+
+func (h endings) Len() int           { return len(h) }
+func (h endings) Less(i, j int) bool { return h[i].expires < h[j].expires }
+func (h endings) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].position, h[j].position = int32(i), int32(j)
+}
+
+// Push implements heap.Interface.
+func (h *endings) Push(x any) {
+	r := x.(*record)
+	r.position = int32(len(*h))
+	*h = append(*h, r)
+}
+
+// Pop implements heap.Interface.
+func (h *endings) Pop() any {
+	old := *h
+	r := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	r.position = -1
+	return r
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"container/list"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -22,46 +23,42 @@ const (
 // Leases is the memory of who holds which address. It does no I/O: methods
 // that change a lease return the changes to store, and time is an argument.
 // Its methods are safe for concurrent use.
+//
+// Addresses are numbers in here; zero is no address.
 type Leases struct {
 	mu       sync.Mutex
-	spaces   map[netip.Prefix]*space
-	reserved map[netip.Addr]bool
-	byKey    map[Key]*Lease
-	byAddr   map[netip.Addr]*Lease
-	offers   map[Key]*offer
-	offered  map[netip.Addr]*offer
+	spaces   map[uint32]*space // by network address
+	reserved map[uint32]bool
+	byKey    map[key]*record
+	byAddr   map[uint32]*record
+	offers   map[key]*offer
+	offered  map[uint32]*offer
 	holds    *list.List // of *offer, the first to expire first
-	ending   endHeap    // leases that will expire, soonest first
+	ending   endings    // leases that will expire, soonest first
 }
 
 // A space is the addresses of one subnet.
 type space struct {
 	*Subnet
 	pools []*pool
-	idle  *list.List // leases that ended, oldest first: the next addresses to reuse
-}
-
-// idleMark is where an ended lease stands in its space's idle list.
-type idleMark struct {
-	space *space
-	el    *list.Element
+	idle  *list.List // of *record that ended, oldest first: the next addresses to reuse
 }
 
 // An offer is a promise of an address in memory.
 type offer struct {
-	key     Key
-	addr    netip.Addr
+	key     key
+	addr    uint32
 	xid     [4]byte
 	boot    Boot // so that offer and ACK say the same, whatever was configured in between
-	expires time.Time
+	expires int64
 	el      *list.Element // in Leases.holds
 }
 
 // NewLeases returns an empty memory that knows no subnet.
 func NewLeases() *Leases {
 	return &Leases{
-		byKey: map[Key]*Lease{}, byAddr: map[netip.Addr]*Lease{},
-		offers: map[Key]*offer{}, offered: map[netip.Addr]*offer{}, holds: list.New(),
+		byKey: map[key]*record{}, byAddr: map[uint32]*record{},
+		offers: map[key]*offer{}, offered: map[uint32]*offer{}, holds: list.New(),
 	}
 }
 
@@ -71,25 +68,25 @@ func (l *Leases) Load(table interface {
 }) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return table.Scan(func(key, value []byte) error {
-		lease, err := decodeLease(key, value)
+	return table.Scan(func(k, value []byte) error {
+		r, err := decodeRecord(k, value)
 		if err != nil {
 			return err
 		}
-		l.byAddr[lease.Addr] = lease
-		l.adoptLocked(lease)
+		l.byAddr[r.addr] = r
+		l.adoptLocked(r)
 		return nil
 	})
 }
 
 // adoptLocked gives a loaded lease to its client. A client with two records (a
 // crash between an ACK and the next) keeps the newer one.
-func (l *Leases) adoptLocked(lease *Lease) {
-	if lease.Key.ID == "" {
+func (l *Leases) adoptLocked(r *record) {
+	if r.key.id == "" {
 		return
 	}
-	if old := l.byKey[lease.Key]; old == nil || old.Expires.Before(lease.Expires) {
-		l.byKey[lease.Key] = lease
+	if old := l.byKey[r.key]; old == nil || old.expires < r.expires {
+		l.byKey[r.key] = r
 	}
 }
 
@@ -97,35 +94,26 @@ func (l *Leases) adoptLocked(lease *Lease) {
 func (l *Leases) Configure(subnets []Subnet, reserved []netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spaces, l.reserved, l.ending = map[netip.Prefix]*space{}, map[netip.Addr]bool{}, nil
+	l.spaces, l.reserved, l.ending = map[uint32]*space{}, map[uint32]bool{}, nil
 	for i := range subnets {
-		l.spaces[subnets[i].Prefix] = newSpace(&subnets[i])
+		l.spaces[number(subnets[i].Prefix.Addr())] = newSpace(&subnets[i])
 	}
 	for _, a := range reserved {
-		l.reserved[a] = true
-		l.markLocked(a, true)
+		l.reserved[number(a)] = true
+		l.markLocked(number(a), true)
 	}
 	for a := range l.offered {
 		l.markLocked(a, true)
 	}
-	for _, lease := range slices.SortedFunc(mapValues(l.byAddr), byExpiry) {
-		l.markLocked(lease.Addr, true)
-		l.fileLocked(lease)
+	for _, r := range slices.SortedFunc(maps.Values(l.byAddr), byExpiry) {
+		r.position, r.idle = -1, nil
+		l.markLocked(r.addr, true)
+		l.fileLocked(r)
 	}
 }
 
-func mapValues[K comparable, V any](m map[K]V) func(func(V) bool) {
-	return func(yield func(V) bool) {
-		for _, v := range m {
-			if !yield(v) {
-				return
-			}
-		}
-	}
-}
-
-func byExpiry(a, b *Lease) int {
-	return cmp.Or(a.Expires.Compare(b.Expires), a.Addr.Compare(b.Addr))
+func byExpiry(a, b *record) int {
+	return cmp.Or(cmp.Compare(a.expires, b.expires), cmp.Compare(a.addr, b.addr))
 }
 
 func newSpace(s *Subnet) *space {
@@ -133,7 +121,7 @@ func newSpace(s *Subnet) *space {
 	for _, r := range s.Pools {
 		p := newPool(r)
 		for _, x := range s.Exclude {
-			for a := x.First; x.Contains(a) && a.IsValid(); a = a.Next() {
+			for a := max(number(x.First), p.first); a <= min(number(x.Last), p.first+p.size-1); a++ {
 				p.mark(a, true)
 			}
 		}
@@ -143,7 +131,7 @@ func newSpace(s *Subnet) *space {
 }
 
 // markLocked takes or frees an address in whatever pool it is of.
-func (l *Leases) markLocked(a netip.Addr, taken bool) {
+func (l *Leases) markLocked(a uint32, taken bool) {
 	for _, sp := range l.spaces {
 		for _, p := range sp.pools {
 			p.mark(a, taken)
@@ -152,47 +140,46 @@ func (l *Leases) markLocked(a netip.Addr, taken bool) {
 }
 
 // fileLocked puts a lease where its end will be noticed, or among the idle
-// ones if it has ended.
-func (l *Leases) fileLocked(lease *Lease) {
-	l.unfileLocked(lease)
-	if lease.State != Released {
-		heap.Push(&l.ending, lease)
+// ones if it has been given back.
+func (l *Leases) fileLocked(r *record) {
+	if r.state != Released {
+		heap.Push(&l.ending, r)
 		return
 	}
-	l.idleLocked(lease)
+	l.idleLocked(r)
 }
 
-func (l *Leases) unfileLocked(lease *Lease) {
-	if i := lease.heapIndex; i >= 0 && i < len(l.ending) && l.ending[i] == lease {
-		heap.Remove(&l.ending, i)
+func (l *Leases) unfileLocked(r *record) {
+	if r.position >= 0 {
+		heap.Remove(&l.ending, int(r.position))
 	}
-	if lease.idle.el != nil {
-		lease.idle.space.idle.Remove(lease.idle.el)
-		lease.idle = idleMark{}
+	if sp := l.spaces[r.key.subnet]; r.idle != nil && sp != nil {
+		sp.idle.Remove(r.idle)
 	}
+	r.idle = nil
 }
 
 // idleLocked makes an ended lease's address the last in the row for reuse.
-func (l *Leases) idleLocked(lease *Lease) {
-	if sp := l.spaces[lease.Key.Subnet]; sp != nil {
-		lease.idle = idleMark{sp, sp.idle.PushBack(lease)}
+func (l *Leases) idleLocked(r *record) {
+	if sp := l.spaces[r.key.subnet]; sp != nil {
+		r.idle = sp.idle.PushBack(r)
 	}
 }
 
 // expireLocked notes the leases and offers that have ended by now. Its cost is
 // that of what ended, whatever the number of leases.
-func (l *Leases) expireLocked(now time.Time) {
-	for len(l.ending) > 0 && !now.Before(l.ending[0].Expires) {
-		lease := heap.Pop(&l.ending).(*Lease)
-		if lease.State == Declined {
-			l.dropLocked(lease) // its record stays on disk until the address is leased: it has expired
+func (l *Leases) expireLocked(now int64) {
+	for len(l.ending) > 0 && l.ending[0].expires <= now {
+		r := heap.Pop(&l.ending).(*record)
+		if r.state == Declined {
+			l.dropLocked(r) // its record stays on disk until the address is leased: it has expired
 			continue
 		}
-		l.idleLocked(lease)
+		l.idleLocked(r)
 	}
 	for el := l.holds.Front(); el != nil; el = l.holds.Front() {
 		o := el.Value.(*offer)
-		if now.Before(o.expires) {
+		if now < o.expires {
 			return
 		}
 		l.withdrawLocked(o)
@@ -200,17 +187,17 @@ func (l *Leases) expireLocked(now time.Time) {
 }
 
 // dropLocked forgets a lease and frees its address.
-func (l *Leases) dropLocked(lease *Lease) {
-	l.unfileLocked(lease)
-	if l.byKey[lease.Key] == lease {
-		delete(l.byKey, lease.Key)
+func (l *Leases) dropLocked(r *record) {
+	l.unfileLocked(r)
+	if l.byKey[r.key] == r {
+		delete(l.byKey, r.key)
 	}
-	delete(l.byAddr, lease.Addr)
-	l.freeLocked(lease.Addr)
+	delete(l.byAddr, r.addr)
+	l.freeLocked(r.addr)
 }
 
 // freeLocked makes an address available unless something still holds it.
-func (l *Leases) freeLocked(a netip.Addr) {
+func (l *Leases) freeLocked(a uint32) {
 	if !l.reserved[a] && l.byAddr[a] == nil && l.offered[a] == nil {
 		l.markLocked(a, false)
 	}
@@ -226,7 +213,7 @@ func (l *Leases) withdrawLocked(o *offer) {
 // A bid is a client's wish for an address in a subnet.
 type bid struct {
 	subnet   *Subnet
-	key      Key
+	key      key
 	reserved netip.Addr // address reserved for the client's node; zero: none
 	asked    netip.Addr // address it would like; zero: any
 	xid      [4]byte
@@ -234,36 +221,48 @@ type bid struct {
 
 // Offer chooses an address for b and holds it. It reports whether there is one.
 // boot is what the client is told to load, kept for its ACK.
-func (l *Leases) Offer(b bid, boot Boot, now time.Time) (netip.Addr, bool) {
+func (l *Leases) Offer(b bid, boot Boot, at time.Time) (netip.Addr, bool) {
+	now := at.Unix()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(now)
-	addr, ok := l.chooseLocked(b, now)
+	a, ok := l.chooseLocked(b, now)
 	if !ok {
 		return netip.Addr{}, false
 	}
-	if old := l.offers[b.key]; old != nil {
-		l.withdrawLocked(old)
+	l.holdLocked(b, a, boot, now)
+	return address(a), true
+}
+
+// holdLocked makes the client's offer one of a, whatever it was before.
+func (l *Leases) holdLocked(b bid, a uint32, boot Boot, now int64) {
+	o := l.offers[b.key]
+	if o != nil && o.addr != a {
+		l.withdrawLocked(o)
+		o = nil
 	}
-	o := &offer{key: b.key, addr: addr, xid: b.xid, boot: boot, expires: now.Add(offerHold)}
-	l.offers[b.key], l.offered[addr] = o, o
-	o.el = l.holds.PushBack(o)
-	l.markLocked(addr, true)
-	return addr, true
+	if o == nil {
+		o = &offer{key: b.key, addr: a}
+		o.el = l.holds.PushBack(o)
+		l.offers[b.key], l.offered[a] = o, o
+		l.markLocked(a, true)
+	}
+	o.xid, o.boot, o.expires = b.xid, boot, now+int64(offerHold/time.Second)
+	l.holds.MoveToBack(o.el)
 }
 
 // chooseLocked follows RFC 2131, section 4.3.1: reservation, current or
 // previous address, the one already offered, the one asked for, a new one.
-func (l *Leases) chooseLocked(b bid, now time.Time) (netip.Addr, bool) {
-	var own, before netip.Addr
-	if lease := l.byKey[b.key]; lease != nil {
-		own = lease.Addr
+func (l *Leases) chooseLocked(b bid, now int64) (uint32, bool) {
+	var own, before uint32
+	if r := l.byKey[b.key]; r != nil {
+		own = r.addr
 	}
 	if o := l.offers[b.key]; o != nil {
 		before = o.addr
 	}
-	for _, a := range []netip.Addr{b.reserved, own, before, b.asked} {
-		if a.IsValid() && l.allowedLocked(b, a) && l.availableLocked(b.key, a, now) {
+	for _, a := range [...]uint32{number(b.reserved), own, before, number(b.asked)} {
+		if a != 0 && l.allowedLocked(b, a) && l.availableLocked(b.key, a, now) {
 			return a, true
 		}
 	}
@@ -271,45 +270,49 @@ func (l *Leases) chooseLocked(b bid, now time.Time) (netip.Addr, bool) {
 }
 
 // allowedLocked reports whether policy lets this client have a.
-func (l *Leases) allowedLocked(b bid, a netip.Addr) bool {
-	if a == b.reserved {
-		return b.subnet.Prefix.Contains(a)
+func (l *Leases) allowedLocked(b bid, a uint32) bool {
+	addr := address(a)
+	if addr == b.reserved {
+		return b.subnet.Prefix.Contains(addr)
 	}
-	return b.subnet.pooled(a) && !l.reserved[a]
+	return b.subnet.pooled(addr) && !l.reserved[a]
 }
 
 // availableLocked reports whether nobody but the client itself holds a.
-func (l *Leases) availableLocked(k Key, a netip.Addr, now time.Time) bool {
+func (l *Leases) availableLocked(k key, a uint32, now int64) bool {
 	if o := l.offered[a]; o != nil && o.key != k {
 		return false
 	}
-	lease := l.byAddr[a]
-	return lease == nil || lease.Key == k || !now.Before(lease.Expires.Add(reuseGrace))
+	r := l.byAddr[a]
+	return r == nil || r.key == k || reusable(r, now)
 }
+
+// reusable reports whether somebody else may have the address of r.
+func reusable(r *record, now int64) bool { return now >= r.expires+int64(reuseGrace/time.Second) }
 
 // newLocked finds an address that was never leased, or else the one whose
 // lease ended first.
-func (l *Leases) newLocked(b bid, now time.Time) (netip.Addr, bool) {
-	sp := l.spaces[b.subnet.Prefix]
+func (l *Leases) newLocked(b bid, now int64) (uint32, bool) {
+	sp := l.spaces[b.key.subnet]
 	if sp == nil {
-		return netip.Addr{}, false
+		return 0, false
 	}
-	h := hash(b.key)
+	h := b.key.hash()
 	for _, p := range sp.pools {
 		if a, ok := p.free(h); ok {
 			return a, true
 		}
 	}
 	for el := sp.idle.Front(); el != nil; el = el.Next() {
-		lease := el.Value.(*Lease)
-		if now.Before(lease.Expires.Add(reuseGrace)) {
+		r := el.Value.(*record)
+		if !reusable(r, now) {
 			break // the rest ended later still
 		}
-		if l.allowedLocked(b, lease.Addr) && l.availableLocked(b.key, lease.Addr, now) {
-			return lease.Addr, true
+		if l.allowedLocked(b, r.addr) && l.availableLocked(b.key, r.addr, now) {
+			return r.addr, true
 		}
 	}
-	return netip.Addr{}, false
+	return 0, false
 }
 
 // A verdict is the answer to a REQUEST.
@@ -323,16 +326,18 @@ const (
 
 // A claim is a REQUEST for one address.
 type claim struct {
-	bid             // asked is the address claimed
-	lease     Lease // what to record: ClientID and Hostname
+	bid       // asked is the address claimed
 	dur       time.Duration
+	clientID  []byte
+	hostname  []byte
 	selecting bool // answers our offer (RFC 2131, section 4.3.2)
 	boot      Boot // used when there was no offer
 }
 
-// Claim settles a REQUEST. On ack it returns the lease as bound, what to load,
-// and the changes that must be on disk before the ACK is sent.
-func (l *Leases) Claim(c claim, now time.Time) (v verdict, boot Boot, changes []store.Change) {
+// Claim settles a REQUEST. On ack it returns what to load, and the changes that
+// must be on disk before the ACK is sent.
+func (l *Leases) Claim(c claim, at time.Time) (v verdict, boot Boot, changes []store.Change) {
+	now := at.Unix()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(now)
@@ -350,22 +355,22 @@ func (l *Leases) Claim(c claim, now time.Time) (v verdict, boot Boot, changes []
 }
 
 // judgeLocked is the decision table of RFC 2131, section 4.3.2.
-func (l *Leases) judgeLocked(c claim, now time.Time) verdict {
+func (l *Leases) judgeLocked(c claim, now int64) verdict {
 	no := nak
 	if !c.subnet.Authoritative && !c.selecting {
 		no = silence // RFC 2131, section 4.3.2: MUST remain silent about clients it does not know
 	}
-	own, offer := l.byKey[c.key], l.offers[c.key]
+	asked, own, offer := number(c.asked), l.byKey[c.key], l.offers[c.key]
 	switch {
-	case !l.allowedLocked(c.bid, c.asked), !l.availableLocked(c.key, c.asked, now):
+	case !l.allowedLocked(c.bid, asked), !l.availableLocked(c.key, asked, now):
 		return no
-	case c.selecting && offer != nil && offer.addr == c.asked:
+	case c.selecting && offer != nil && offer.addr == asked:
 		return ack
-	case c.selecting && offer != nil && (own == nil || own.Addr != c.asked):
+	case c.selecting && offer != nil && (own == nil || own.addr != asked):
 		return nak // asks us for something else than we offered
 	case l.mustMoveLocked(c.bid, now):
 		return no
-	case own != nil && own.Addr == c.asked:
+	case own != nil && own.addr == asked:
 		return ack
 	case own != nil && !c.selecting:
 		return no // another address than we know it by
@@ -377,37 +382,45 @@ func (l *Leases) judgeLocked(c claim, now time.Time) verdict {
 
 // mustMoveLocked reports whether the client has a reservation it could have
 // and asks for another address.
-func (l *Leases) mustMoveLocked(b bid, now time.Time) bool {
+func (l *Leases) mustMoveLocked(b bid, now int64) bool {
 	return b.reserved.IsValid() && b.reserved != b.asked &&
-		b.subnet.Prefix.Contains(b.reserved) && l.availableLocked(b.key, b.reserved, now)
+		b.subnet.Prefix.Contains(b.reserved) && l.availableLocked(b.key, number(b.reserved), now)
 }
 
 // bindLocked records the lease of c. The record of the address replaces
 // whoever had it before; the client's former address is free at once.
-func (l *Leases) bindLocked(c claim, now time.Time) (changes []store.Change) {
-	lease := l.byKey[c.key]
-	if lease != nil && lease.Addr != c.asked {
-		changes = append(changes, remove(lease.Addr))
-		l.dropLocked(lease)
-		lease = nil
+func (l *Leases) bindLocked(c claim, now int64) (changes []store.Change) {
+	asked, r := number(c.asked), l.byKey[c.key]
+	if r != nil && r.addr != asked {
+		changes = append(changes, remove(r.addr))
+		l.dropLocked(r)
+		r = nil
 	}
-	if other := l.byAddr[c.asked]; other != nil && other != lease {
+	if other := l.byAddr[asked]; other != nil && other != r {
 		l.dropLocked(other)
 	}
-	if lease == nil {
-		lease = &Lease{Addr: c.asked, Key: c.key, Start: now, heapIndex: -1}
-		l.byKey[c.key], l.byAddr[c.asked] = lease, lease
+	if r == nil {
+		r = &record{addr: asked, key: c.key, start: now, position: -1}
+		l.byKey[c.key], l.byAddr[asked] = r, r
 	}
-	l.unfileLocked(lease)
-	lease.State, lease.Expires = Bound, now.Add(c.dur)
-	lease.ClientID, lease.Hostname = c.lease.ClientID, c.lease.Hostname
-	l.fileLocked(lease)
-	l.markLocked(c.asked, true)
-	return append(changes, lease.put())
+	l.unfileLocked(r)
+	r.state, r.expires = Bound, now+int64(c.dur/time.Second)
+	r.clientID, r.hostname = kept(r.clientID, c.clientID), kept(r.hostname, c.hostname)
+	l.fileLocked(r)
+	l.markLocked(asked, true)
+	return append(changes, r.put())
+}
+
+// kept returns b as a string, using old again when it is the same.
+func kept(old string, b []byte) string {
+	if old == string(b) {
+		return old
+	}
+	return string(b)
 }
 
 // Withdraw drops the offer to a client that chose another server.
-func (l *Leases) Withdraw(k Key) {
+func (l *Leases) Withdraw(k key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if o := l.offers[k]; o != nil {
@@ -416,41 +429,42 @@ func (l *Leases) Withdraw(k Key) {
 }
 
 // Release ends the client's lease of addr. It reports whether there was one.
-func (l *Leases) Release(k Key, addr netip.Addr, now time.Time) ([]store.Change, bool) {
+func (l *Leases) Release(k key, addr netip.Addr, at time.Time) ([]store.Change, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	lease := l.byKey[k]
-	if lease == nil || lease.Addr != addr || lease.State != Bound {
+	r := l.byKey[k]
+	if r == nil || address(r.addr) != addr || r.state != Bound {
 		return nil, false
 	}
-	l.unfileLocked(lease)
-	lease.State, lease.Expires = Released, now
-	l.fileLocked(lease)
-	return []store.Change{lease.put()}, true
+	l.unfileLocked(r)
+	r.state, r.expires = Released, at.Unix()
+	l.fileLocked(r)
+	return []store.Change{r.put()}, true
 }
 
 // Decline quarantines an address that its client found in use. It reports
 // whether addr was the client's to decline: others would use it to empty the
 // pool.
-func (l *Leases) Decline(k Key, addr netip.Addr, now time.Time) ([]store.Change, bool) {
+func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) ([]store.Change, bool) {
+	now, a := at.Unix(), number(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(now)
-	o, lease := l.offers[k], l.byKey[k]
-	mine := o != nil && o.addr == addr || lease != nil && lease.Addr == addr
+	o, r := l.offers[k], l.byKey[k]
+	mine := a != 0 && (o != nil && o.addr == a || r != nil && r.addr == a)
 	if !mine {
 		return nil, false
 	}
 	if o != nil {
 		l.withdrawLocked(o)
 	}
-	if old := l.byAddr[addr]; old != nil {
+	if old := l.byAddr[a]; old != nil {
 		l.dropLocked(old)
 	}
-	bad := &Lease{Addr: addr, Key: Key{Subnet: k.Subnet}, State: Declined, Start: now, Expires: now.Add(declineHold), heapIndex: -1}
-	l.byAddr[addr] = bad
+	bad := &record{addr: a, key: key{subnet: k.subnet}, state: Declined, start: now, expires: now + int64(declineHold/time.Second), position: -1}
+	l.byAddr[a] = bad
 	l.fileLocked(bad)
-	l.markLocked(addr, true)
+	l.markLocked(a, true)
 	return []store.Change{bad.put()}, true
 }
 
@@ -458,43 +472,27 @@ func (l *Leases) Decline(k Key, addr netip.Addr, now time.Time) ([]store.Change,
 func (l *Leases) ByAddr(a netip.Addr) (Lease, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if lease := l.byAddr[a]; lease != nil {
-		return *lease, true
+	if r := l.byAddr[number(a)]; r != nil {
+		return r.view(), true
 	}
 	return Lease{}, false
 }
 
-// All returns a copy of every lease, by address.
+// Len returns the number of leases, ended ones included.
+func (l *Leases) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.byAddr)
+}
+
+// All returns every lease, by address.
 func (l *Leases) All() []Lease {
 	l.mu.Lock()
 	all := make([]Lease, 0, len(l.byAddr))
-	for _, lease := range l.byAddr {
-		all = append(all, *lease)
+	for _, r := range l.byAddr {
+		all = append(all, r.view())
 	}
 	l.mu.Unlock()
 	slices.SortFunc(all, func(a, b Lease) int { return a.Addr.Compare(b.Addr) })
 	return all
-}
-
-// endHeap orders leases by their end (container/heap).
-type endHeap []*Lease
-
-func (h endHeap) Len() int           { return len(h) }
-func (h endHeap) Less(i, j int) bool { return h[i].Expires.Before(h[j].Expires) }
-func (h endHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapIndex, h[j].heapIndex = i, j
-}
-func (h *endHeap) Push(x any) {
-	lease := x.(*Lease)
-	lease.heapIndex = len(*h)
-	*h = append(*h, lease)
-}
-func (h *endHeap) Pop() any {
-	old := *h
-	lease := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	lease.heapIndex = -1
-	return lease
 }

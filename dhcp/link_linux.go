@@ -24,7 +24,7 @@ type conn interface {
 	// Recv waits for packets and fills batch with those that are there, at
 	// least one. An error of it means that the socket has failed, or that the
 	// read deadline has passed; never that a packet is bad.
-	Recv(batch []inbound) (n int, err error)
+	Recv(batch []*exchange) (n int, err error)
 	// Send sends replies and sets the error of those that could not be sent.
 	// It may be called by several goroutines at once.
 	Send(batch []outbound)
@@ -32,13 +32,13 @@ type conn interface {
 	Close() error
 }
 
-// inbound is a packet as it arrived. Its buffer is used again.
+// inbound is a packet as it arrived.
 type inbound struct {
 	buf     [maxPacket]byte
 	n       int
-	from    netip.AddrPort
-	to      netip.Addr // address it was sent to; zero: not known
-	arrived time.Time  // by the kernel's clock, so that time spent in the socket counts
+	peer    netip.AddrPort // source
+	to      netip.Addr     // address it was sent to; zero: not known
+	arrived time.Time      // by the kernel's clock, so that time spent in the socket counts
 }
 
 // outbound is a reply to send from one of our addresses, which is the server
@@ -123,7 +123,7 @@ func bindTo(c syscall.RawConn, ifname string) error {
 }
 
 // Recv reads the packets that wait, in one system call.
-func (l *Link) Recv(batch []inbound) (n int, err error) {
+func (l *Link) Recv(batch []*exchange) (n int, err error) {
 	msgs := l.readers.Get().(*[]ipv4.Message)
 	defer l.readers.Put(msgs)
 	for i := range batch {
@@ -135,9 +135,9 @@ func (l *Link) Recv(batch []inbound) (n int, err error) {
 	}
 	now := time.Now()
 	for i, m := range (*msgs)[:n] {
-		in := &batch[i]
+		in := &batch[i].inbound
 		from := m.Addr.(*net.UDPAddr).AddrPort()
-		in.n, in.from = m.N, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		in.n, in.peer = m.N, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		in.to, in.arrived = netip.Addr{}, now
 		in.readControl(m.OOB[:m.NN])
 	}

@@ -3,15 +3,14 @@ package dhcp
 import (
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metrics counts what the server does. Labels are message types and a fixed
 // set of reasons, never anything a client sent.
 type Metrics struct {
-	packets *prometheus.CounterVec
-	replies *prometheus.CounterVec
+	packets [Inform + 1]prometheus.Counter // by message type; 0: any other
+	replies [Inform + 1]prometheus.Counter
 	drops   *prometheus.CounterVec
 	commits prometheus.Histogram
 	leases  prometheus.Counter
@@ -20,23 +19,34 @@ type Metrics struct {
 
 // NewMetrics returns metrics registered with reg; nil registers nowhere.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
+	packets := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_dhcp_packets_total", Help: "DHCP packets received, by message type."}, []string{"type"})
+	replies := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_dhcp_replies_total", Help: "DHCP replies made, by message type."}, []string{"type"})
 	m := &Metrics{
-		packets: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_dhcp_packets_total", Help: "DHCP packets received, by message type."}, []string{"type"}),
-		replies: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_dhcp_replies_total", Help: "DHCP replies sent, by message type."}, []string{"type"}),
 		drops:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_dhcp_drops_total", Help: "DHCP packets not answered, by reason."}, []string{"reason"}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bootd_dhcp_commit_seconds", Help: "Time of a disk write of leases.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 14)}),
 		leases:  prometheus.NewCounter(prometheus.CounterOpts{Name: "bootd_dhcp_leases_committed_total", Help: "Lease changes made durable."}),
 		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "bootd_dhcp_commit_errors_total", Help: "Disk writes of leases that failed."}),
 	}
+	m.packets[0] = packets.WithLabelValues("other")
+	for t := Discover; t <= Inform; t++ {
+		m.packets[t], m.replies[t] = packets.WithLabelValues(t.String()), replies.WithLabelValues(t.String())
+	}
 	if reg != nil {
-		reg.MustRegister(m.packets, m.replies, m.drops, m.commits, m.leases, m.failed)
+		reg.MustRegister(packets, replies, m.drops, m.commits, m.leases, m.failed)
 	}
 	return m
 }
 
-func (m *Metrics) received(t dhcpv4.MessageType) { m.packets.WithLabelValues(typeLabel(t)).Inc() }
-func (m *Metrics) sent(t dhcpv4.MessageType)     { m.replies.WithLabelValues(typeLabel(t)).Inc() }
-func (m *Metrics) dropped(reason string)         { m.drops.WithLabelValues(reason).Inc() }
+func (m *Metrics) received(t MessageType) {
+	if t > Inform {
+		t = 0 // the number of label values is fixed, whatever clients send
+	}
+	m.packets[t].Inc()
+}
+
+func (m *Metrics) sent(t MessageType) { m.replies[t].Inc() }
+
+func (m *Metrics) dropped(reason string) { m.drops.WithLabelValues(reason).Inc() }
 
 func (m *Metrics) committed(n int, took time.Duration, err error) {
 	m.commits.Observe(took.Seconds())
@@ -45,12 +55,4 @@ func (m *Metrics) committed(n int, took time.Duration, err error) {
 		return
 	}
 	m.leases.Add(float64(n))
-}
-
-// typeLabel keeps the number of label values fixed, whatever clients send.
-func typeLabel(t dhcpv4.MessageType) string {
-	if t < dhcpv4.MessageTypeDiscover || t > dhcpv4.MessageTypeInform {
-		return "other"
-	}
-	return t.String()
 }

@@ -3,35 +3,20 @@ package dhcp
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/netip"
-	"time"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"bootd/internal/node"
+	"bootd/internal/timeline"
 )
 
-// Why a packet is dropped. Only the name is used, as a metric label and in the
-// log at debug level.
+// Why a packet is dropped: metric labels, and the log at debug level.
 var (
 	errShort  = errors.New("shorter than a DHCP header")
 	errOp     = errors.New("not a client's packet")
 	errCookie = errors.New("no DHCP magic cookie")
 	errHLen   = errors.New("impossible hardware address")
 	errNoType = errors.New("no DHCP message type")
-	errCodec  = errors.New("does not parse")
 	errLooped = errors.New("too many relays")
-)
-
-// The fixed part of a DHCP packet, in bytes (RFC 2131, section 2).
-const (
-	offFile   = 108
-	offSname  = 44
-	offCookie = 236
-	headerLen = 240
-	maxHops   = 16
-	maxOption = 255 // no option we read or echo is longer; joined beyond this it is somebody's test
 )
 
 // Hardware types (RFC 1700).
@@ -40,10 +25,22 @@ const (
 	htypeInfiniBand = 32 // hlen 0: the client identifier is the identity (RFC 4390)
 )
 
-// A request is a client's packet with what the server reads from it.
+const (
+	maxHops       = 16
+	maxOption     = 255 // no option we read or echo is longer; joined beyond this it is somebody's test
+	flagBroadcast = 0x8000
+)
+
+// A request is a client's packet with what the server reads from it. Its
+// options are parts of the packet.
 type request struct {
-	*dhcpv4.DHCPv4
-	Type    dhcpv4.MessageType
+	Type    MessageType
+	htype   byte
+	xid     [4]byte
+	flags   uint16
+	chaddr  [16]byte
+	opts    options
+	wanted  [4]uint64  // set of option 55
 	MAC     node.MAC   // zero when the hardware type has no MAC
 	Asked   netip.Addr // option 50; zero: absent
 	Server  netip.Addr // option 54; zero: absent
@@ -52,70 +49,50 @@ type request struct {
 	Client  Client
 	link    *link
 	from    netip.AddrPort // source of the packet
-	arrived time.Time
-	unicast bool // sent to us, not to everybody
-	on4011  bool // arrived on the PXE port
+	unicast bool           // sent to us, not to everybody
+	on4011  bool           // arrived on the PXE port
 }
 
-// parse makes a request of a packet. It accepts what deployed firmware gets
-// wrong: options that end without END, padding anywhere, a truncated last
-// option, options repeated (RFC 3396) or continued in file and sname (RFC
-// 2131, section 4.1). It refuses what cannot be answered.
-func parse(b []byte) (*request, error) {
-	clean, err := normalize(b)
-	if err != nil {
-		return nil, err
-	}
-	p, err := dhcpv4.FromBytes(clean)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %v", errCodec, err)
-	}
-	for code, value := range p.Options {
-		if len(value) > maxOption {
-			delete(p.Options, code)
-		}
-	}
-	r := &request{DHCPv4: p, Type: p.MessageType()}
-	if r.Type == dhcpv4.MessageTypeNone {
-		return nil, errNoType
-	}
-	if p.HWType == htypeEthernet {
-		r.MAC = node.MAC(p.ClientHWAddr)
-	}
-	r.Asked = addrOption(p, dhcpv4.OptionRequestedIPAddress)
-	r.Server = addrOption(p, dhcpv4.OptionServerIdentifier)
-	r.CIAddr, r.GIAddr = addrOf(p.ClientIPAddr), addrOf(p.GatewayIPAddr)
-	r.Client = classify(p, r.MAC)
-	return r, nil
-}
+// wants reports whether the client asked for an option.
+func (r *request) wants(code byte) bool { return r.wanted[code/64]>>(code%64)&1 != 0 }
 
-// normalize checks the header and rewrites the options of b into the form the
-// codec takes: each option once, in one area, with END.
-func normalize(b []byte) ([]byte, error) {
+// parse reads a packet into r, of which only the memory of its options is used
+// again. It accepts what deployed firmware gets wrong: options that end
+// without END, padding anywhere, a truncated last option, options repeated
+// (RFC 3396) or continued in file and sname (RFC 2131, section 4.1). It
+// refuses what cannot be answered.
+func (r *request) parse(b []byte) error {
 	switch {
 	case len(b) < headerLen:
-		return nil, errShort
-	case b[0] != byte(dhcpv4.OpcodeBootRequest):
-		return nil, errOp
-	case !bytes.Equal(b[offCookie:headerLen], []byte{0x63, 0x82, 0x53, 0x63}):
-		return nil, errCookie
-	case b[3] > maxHops:
-		return nil, errLooped
-	case !plausibleHW(b[1], b[2], node.MAC(b[28:34])):
-		return nil, errHLen
+		return errShort
+	case b[offOp] != opRequest:
+		return errOp
+	case !bytes.Equal(b[offCookie:headerLen], cookie[:]):
+		return errCookie
+	case b[offHops] > maxHops:
+		return errLooped
+	case !plausibleHW(b[offHType], b[offHLen], node.MAC(b[offCHAddr:offCHAddr+6])):
+		return errHLen
 	}
-	opts := scan(nil, b[headerLen:])
-	overload := first(opts, byte(dhcpv4.OptionOptionOverload))
-	out := bytes.Clone(b[:headerLen])
-	if len(overload) == 1 && overload[0]&1 != 0 {
-		opts = scan(opts, b[offFile:offCookie])
-		clear(out[offFile:offCookie])
+	*r = request{
+		opts:  readOptions(r.opts[:0], b),
+		htype: b[offHType], xid: [4]byte(b[offXID:]), flags: uint16At(b, offFlags), chaddr: [16]byte(b[offCHAddr:]),
+		CIAddr: addrOf(b[offCIAddr : offCIAddr+4]), GIAddr: addrOf(b[offGIAddr : offGIAddr+4]),
 	}
-	if len(overload) == 1 && overload[0]&2 != 0 {
-		opts = scan(opts, b[offSname:offFile])
-		clear(out[offSname:offFile])
+	typ := r.opts.get(optMessageType)
+	if len(typ) != 1 || typ[0] == 0 {
+		return errNoType
 	}
-	return rewrite(out, opts), nil
+	r.Type = MessageType(typ[0])
+	if r.htype == htypeEthernet {
+		r.MAC = node.MAC(r.chaddr[:6])
+	}
+	for _, code := range r.opts.get(optParameters) {
+		r.wanted[code/64] |= 1 << (code % 64)
+	}
+	r.Asked, r.Server = r.opts.addr(optRequestedAddr), r.opts.addr(optServerID)
+	r.Client = classify(r.opts, r.MAC)
+	return nil
 }
 
 // plausibleHW reports whether a hardware address can be a client's: Ethernet
@@ -127,75 +104,28 @@ func plausibleHW(htype, hlen byte, mac node.MAC) bool {
 	return hlen == 0
 }
 
-// An option is one option as it stands in a packet.
-type option struct {
-	code byte
-	data []byte
-}
-
-// scan appends the options of one area. A last option that runs past the end
-// is dropped: the rest of the packet is still worth an answer.
-func scan(opts []option, area []byte) []option {
-	for len(area) > 0 {
-		switch code := area[0]; {
-		case code == 0: // pad
-			area = area[1:]
-		case code == 255, len(area) < 2, len(area) < 2+int(area[1]):
-			return opts
-		default:
-			end := 2 + int(area[1])
-			opts = append(opts, option{code, area[2:end]})
-			area = area[end:]
+// readOptions reads the options of a packet from all the areas they are in.
+func readOptions(opts options, b []byte) options {
+	opts = opts.scan(b[headerLen:])
+	if overload := opts.get(optOverload); len(overload) == 1 {
+		if overload[0]&1 != 0 {
+			opts = opts.scan(b[offFile:offCookie])
+		}
+		if overload[0]&2 != 0 {
+			opts = opts.scan(b[offSname:offFile])
 		}
 	}
-	return opts
-}
-
-func first(opts []option, code byte) []byte {
+	kept := opts[:0]
 	for _, o := range opts {
-		if o.code == code {
-			return o.data
+		if len(o.data) <= maxOption {
+			kept = append(kept, o)
 		}
 	}
-	return nil
+	return kept
 }
 
-// single lists the options whose repetition is an error and not a
-// continuation: the first one counts.
-func single(code byte) bool {
-	switch code {
-	case dhcpv4.OptionDHCPMessageType.Code(), dhcpv4.OptionRequestedIPAddress.Code(), dhcpv4.OptionServerIdentifier.Code():
-		return true
-	}
-	return false
-}
+// broadcasts reports whether the client cannot take a unicast reply.
+func (r *request) broadcasts() bool { return r.flags&flagBroadcast != 0 }
 
-// rewrite appends options to a header so that the codec joins repeated ones,
-// and closes them with END.
-func rewrite(out []byte, opts []option) []byte {
-	var seen [256]bool
-	for _, o := range opts {
-		if seen[o.code] && single(o.code) || o.code == byte(dhcpv4.OptionOptionOverload) {
-			continue
-		}
-		seen[o.code] = true
-		out = append(append(out, o.code, byte(len(o.data))), o.data...)
-	}
-	return append(out, 255)
-}
-
-// addrOption returns an option that holds one IPv4 address; the zero Addr when
-// it is absent or has another length.
-func addrOption(p *dhcpv4.DHCPv4, code dhcpv4.OptionCode) netip.Addr {
-	return addrOf(p.Options.Get(code))
-}
-
-// addrOf converts an address of the codec; 0.0.0.0 and nonsense become the
-// zero Addr.
-func addrOf(ip []byte) netip.Addr {
-	a, ok := netip.AddrFromSlice(ip)
-	if a = a.Unmap(); !ok || !a.Is4() || a.IsUnspecified() {
-		return netip.Addr{}
-	}
-	return a
-}
+// boots reports whether the client is one that loads what we name.
+func (c *Client) boots() bool { return c.Stage != timeline.OS }

@@ -2,7 +2,6 @@ package dhcp
 
 import (
 	"encoding/binary"
-	"hash/fnv"
 	"math/bits"
 	"net/netip"
 )
@@ -26,8 +25,8 @@ func newPool(r Range) *pool {
 }
 
 // mark takes or frees an address; one outside the pool is no concern of it.
-func (p *pool) mark(a netip.Addr, taken bool) {
-	i := number(a) - p.first
+func (p *pool) mark(addr uint32, taken bool) {
+	i := addr - p.first
 	switch {
 	case i >= p.size:
 	case taken:
@@ -40,7 +39,7 @@ func (p *pool) mark(a netip.Addr, taken bool) {
 // free returns the first free address at or after the position that hash
 // gives, wrapping around. A machine whose record was lost so gets the same
 // address again, most of the time.
-func (p *pool) free(hash uint32) (netip.Addr, bool) {
+func (p *pool) free(hash uint32) (uint32, bool) {
 	start := hash % p.size
 	word, bit := start/64, start%64
 	n := uint32(len(p.used))
@@ -53,24 +52,35 @@ func (p *pool) free(hash uint32) (netip.Addr, bool) {
 			w &= 1<<bit - 1
 		}
 		if w != 0 {
-			return address(p.first + (word+i)%n*64 + uint32(bits.TrailingZeros64(w))), true
+			return p.first + (word+i)%n*64 + uint32(bits.TrailingZeros64(w)), true
 		}
 	}
-	return netip.Addr{}, false
+	return 0, false
 }
 
+// number is an IPv4 address as a number; zero for the zero Addr.
 func number(a netip.Addr) uint32 {
+	if !a.Is4() {
+		return 0
+	}
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])
 }
 
+// address is the opposite of number.
 func address(n uint32) netip.Addr {
-	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
+	if n == 0 {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
 }
 
-func hash(k Key) uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(k.Subnet.String()))
-	h.Write([]byte(k.ID))
-	return h.Sum32()
+// hash spreads clients over a pool (FNV-1a). It must not change from one start
+// to the next.
+func (k key) hash() uint32 {
+	h := uint32(2166136261)
+	for _, c := range []byte(k.id) {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return (h ^ k.subnet) * 16777619
 }

@@ -1,12 +1,8 @@
 package dhcp
 
 import (
-	"encoding/binary"
 	"net/netip"
-	"slices"
 	"time"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"bootd/internal/timeline"
 )
@@ -20,163 +16,124 @@ const (
 	maxFile    = 127  // of the header's file field, which ends in a NUL
 )
 
-// newReply starts the reply to r. What is copied follows RFC 2131, table 3;
+// start begins the reply to r. What is copied follows RFC 2131, table 3;
 // options 61 (RFC 6842) and 82 (RFC 3046) go back as they came.
-func newReply(r *request, typ dhcpv4.MessageType, server netip.Addr) *dhcpv4.DHCPv4 {
-	p := &dhcpv4.DHCPv4{
-		OpCode: dhcpv4.OpcodeBootReply, HWType: r.HWType, TransactionID: r.TransactionID,
-		Flags: r.Flags, GatewayIPAddr: r.GatewayIPAddr, ClientHWAddr: r.ClientHWAddr,
-		Options: dhcpv4.Options{},
+func (p *reply) start(r *request, typ MessageType, server netip.Addr) {
+	p.begin()
+	p.typ = typ
+	p.buf[offHType] = r.htype
+	if r.htype == htypeEthernet {
+		p.buf[offHLen] = 6
 	}
-	for _, code := range []dhcpv4.OptionCode{dhcpv4.OptionClientIdentifier, dhcpv4.OptionRelayAgentInformation} {
-		if b := r.Options.Get(code); r.Options.Has(code) {
-			p.UpdateOption(dhcpv4.OptGeneric(code, b))
-		}
+	copy(p.buf[offXID:], r.xid[:])
+	p.buf[offFlags], p.buf[offFlags+1] = byte(r.flags>>8), byte(r.flags)
+	p.setAddr(offGIAddr, r.GIAddr)
+	copy(p.buf[offCHAddr:], r.chaddr[:])
+	p.add(optMessageType, byte(typ))
+	p.addAddrs(optServerID, server)
+	if r.opts.has(optClientID) {
+		p.add(optClientID, r.opts.get(optClientID)...)
 	}
-	p.UpdateOption(dhcpv4.OptMessageType(typ))
-	p.UpdateOption(dhcpv4.OptServerIdentifier(server.AsSlice()))
-	return p
+	if agent := r.opts.get(optAgent); r.opts.has(optAgent) {
+		p.tail = append([]byte{optAgent, byte(len(agent))}, agent...)
+	}
 }
 
-// newNak is a refusal: no address, no parameters, broadcast also by a relay
+// refuse makes p a NAK: no address, no parameters, broadcast also by a relay
 // (RFC 2131, section 4.3.2).
-func newNak(r *request, server netip.Addr, why string) *dhcpv4.DHCPv4 {
-	p := newReply(r, dhcpv4.MessageTypeNak, server)
+func (p *reply) refuse(r *request, server netip.Addr, why string) {
+	p.start(r, Nak, server)
 	if r.GIAddr.IsValid() {
-		p.Flags |= flagBroadcast
+		p.buf[offFlags] |= flagBroadcast >> 8
 	}
-	p.UpdateOption(dhcpv4.OptMessage(why))
-	return p
+	p.addString(optMessage, why)
 }
 
-const flagBroadcast = 0x8000
-
-// setLease adds an address and its times. T1 and T2 are what a client computes
+// addLease adds an address and its times. T1 and T2 are what a client computes
 // itself (RFC 2131, section 4.4.5), so they are sent only when asked for.
-func setLease(p *dhcpv4.DHCPv4, r *request, addr netip.Addr, d time.Duration) {
-	p.YourIPAddr = addr.AsSlice()
-	p.UpdateOption(dhcpv4.OptIPAddressLeaseTime(d))
-	if r.IsOptionRequested(dhcpv4.OptionRenewTimeValue) {
-		p.UpdateOption(seconds(dhcpv4.OptionRenewTimeValue, d/2))
+func (p *reply) addLease(r *request, addr netip.Addr, d time.Duration) {
+	p.setAddr(offYIAddr, addr)
+	seconds := uint32(d / time.Second)
+	p.addUint32(optLeaseTime, seconds)
+	if r.wants(optRenewal) {
+		p.addUint32(optRenewal, seconds/2)
 	}
-	if r.IsOptionRequested(dhcpv4.OptionRebindingTimeValue) {
-		p.UpdateOption(seconds(dhcpv4.OptionRebindingTimeValue, d/8*7))
+	if r.wants(optRebinding) {
+		p.addUint32(optRebinding, seconds/8*7)
 	}
 }
 
-func seconds(code dhcpv4.OptionCode, d time.Duration) dhcpv4.Option {
-	return dhcpv4.OptGeneric(code, binary.BigEndian.AppendUint32(nil, uint32(d/time.Second)))
-}
-
-// setNetwork adds the subnet's parameters. Mask, router and name servers go to
+// addNetwork adds the subnet's parameters. Mask, router and name servers go to
 // every client, the rest to those that ask.
-func setNetwork(p *dhcpv4.DHCPv4, r *request, s *Subnet, hostname string) {
-	mask := ^uint32(0) << (32 - s.Prefix.Bits())
-	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionSubnetMask, binary.BigEndian.AppendUint32(nil, mask)))
-	setAddrs(p, dhcpv4.OptionRouter, s.Router)
-	setAddrs(p, dhcpv4.OptionDomainNameServer, s.DNS...)
-	if r.IsOptionRequested(dhcpv4.OptionNTPServers) {
-		setAddrs(p, dhcpv4.OptionNTPServers, s.NTP...)
+func (p *reply) addNetwork(r *request, s *Subnet, hostname string) {
+	p.addUint32(optSubnetMask, ^uint32(0)<<(32-s.Prefix.Bits()))
+	p.addAddrs(optRouter, s.Router)
+	p.addAddrs(optDNS, s.DNS...)
+	if r.wants(optNTP) {
+		p.addAddrs(optNTP, s.NTP...)
 	}
-	if r.IsOptionRequested(dhcpv4.OptionDomainName) && s.Domain != "" {
-		p.UpdateOption(dhcpv4.OptDomainName(s.Domain))
+	if r.wants(optDomainName) && s.Domain != "" {
+		p.addString(optDomainName, s.Domain)
 	}
-	if r.IsOptionRequested(dhcpv4.OptionHostName) && hostname != "" {
-		p.UpdateOption(dhcpv4.OptHostName(hostname))
-	}
-}
-
-// setAddrs adds a list of addresses unless it is empty.
-func setAddrs(p *dhcpv4.DHCPv4, code dhcpv4.OptionCode, addrs ...netip.Addr) {
-	var b []byte
-	for _, a := range addrs {
-		if a.IsValid() {
-			b = append(b, a.AsSlice()...)
-		}
-	}
-	if b != nil {
-		p.UpdateOption(dhcpv4.OptGeneric(code, b))
+	if r.wants(optHostName) && hostname != "" {
+		p.addString(optHostName, hostname)
 	}
 }
 
-// setBoot tells a client what to load. Header and options say the same,
+// addBoot tells a client what to load. Header and options say the same,
 // because shim and GRUB read only the header and old Raspberry Pis only option
 // 66. Both options end in a counted NUL: without it edk2 writes a zero over the
 // code of the option that follows (docs/booting.md, "Deviations"). Option 60
 // goes only to UEFI HTTP Boot, which needs it: sent alone to a PXE client it
 // would send that to port 4011.
-func setBoot(p *dhcpv4.DHCPv4, r *request, server netip.Addr, boot Boot) {
-	if uuid := r.Options.Get(dhcpv4.OptionClientMachineIdentifier); len(uuid) > 0 {
-		p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionClientMachineIdentifier, uuid)) // RFC 4578, section 2.3
+func (p *reply) addBoot(r *request, server netip.Addr, boot Boot) {
+	if uuid := r.opts.get(optMachineID); len(uuid) > 0 {
+		p.add(optMachineID, uuid...) // RFC 4578, section 2.3
 	}
 	if boot.File == "" {
 		return
 	}
-	p.ServerIPAddr = server.AsSlice()
-	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionTFTPServerName, nulled(server.String())))
-	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionBootfileName, nulled(boot.File)))
-	if len(boot.File) <= maxFile { // the codec would cut a longer one, and iPXE prefers the header
-		p.BootFileName = boot.File
+	p.setAddr(offSIAddr, server)
+	p.addString(optTFTPServer, server.String()+"\x00")
+	p.addString(optBootFile, boot.File+"\x00")
+	if len(boot.File) <= maxFile { // a part of a name helps nobody, and iPXE prefers the header
+		copy(p.buf[offFile:], boot.File)
 	}
 	switch r.Client.Stage {
 	case timeline.UEFIHTTP:
-		p.UpdateOption(dhcpv4.OptClassIdentifier(classHTTP))
+		p.addString(optClass, classHTTP)
 	case timeline.IPXE:
-		p.UpdateOption(dhcpv4.OptGeneric(optIPXE, []byte{0xb0, 1, 1})) // no-pxedhcp: do not wait for a proxy
+		p.add(optIPXE, 0xb0, 1, 1) // no-pxedhcp: do not wait for a proxy
 	}
 }
-
-func nulled(s string) []byte { return append([]byte(s), 0) }
 
 // sizeLimit is the largest payload r's client takes. Option 57 counts the IP
 // and UDP headers for some clients and not for others; subtracting them is
 // right under both readings. OVMF claims 65280 in its REQUEST.
 func sizeLimit(r *request) int {
-	b := r.Options.Get(dhcpv4.OptionMaximumDHCPMessageSize)
+	b := r.opts.get(optMaxSize)
 	if len(b) != 2 {
 		return safeReply
 	}
-	return min(max(int(binary.BigEndian.Uint16(b)), safeReply+udpHeaders)-udpHeaders, maxReply)
+	return min(max(int(uint16At(b, 0)), safeReply+udpHeaders)-udpHeaders, maxReply)
 }
 
-// marshal returns p as bytes within the client's limit and at least minReply
-// long.
-func marshal(p *dhcpv4.DHCPv4, r *request) []byte {
-	limit := sizeLimit(r)
-	b := p.ToBytes()
-	for len(b) > limit {
-		code, ok := expendable(p, r)
-		if !ok {
-			break
+// marshal closes p within the limit of r's client. Left out is first what was
+// not asked for, then what was asked for last; never what makes the reply a
+// reply, or a boot.
+func (p *reply) marshal(r *request) []byte {
+	asked := r.opts.get(optParameters)
+	return p.finish(sizeLimit(r), func(code byte) int {
+		switch code {
+		case optSubnetMask, optVendor, optLeaseTime, optMessageType, optServerID, optClass, optClientID,
+			optTFTPServer, optBootFile, optMachineID, optIPXE:
+			return -1
 		}
-		p.Options.Del(code)
-		b = p.ToBytes()
-	}
-	if pad := minReply - len(b); pad > 0 {
-		b = append(b, make([]byte, pad)...)
-	}
-	return b
+		for i, c := range asked {
+			if c == code {
+				return i
+			}
+		}
+		return 256 + int(code)
+	})
 }
-
-// expendable names the option to leave out of a reply that is too long: first
-// one that was not asked for, then the one asked for last. What makes the
-// reply a reply, or a boot, is never left out; option 82 only as a whole.
-func expendable(p *dhcpv4.DHCPv4, r *request) (dhcpv4.OptionCode, bool) {
-	asked := r.ParameterRequestList()
-	worst, rank := uint8(0), -1
-	for code := range p.Options {
-		if slices.Contains(essential, code) {
-			continue
-		}
-		at := slices.IndexFunc(asked, func(c dhcpv4.OptionCode) bool { return c.Code() == code })
-		if at < 0 {
-			at = 256 + int(code)
-		}
-		if at > rank {
-			worst, rank = code, at
-		}
-	}
-	return dhcpv4.GenericOptionCode(worst), rank >= 0
-}
-
-var essential = []uint8{1, 43, 51, 53, 54, 60, 61, 66, 67, 82, 97, 175}

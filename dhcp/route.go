@@ -3,8 +3,6 @@ package dhcp
 import (
 	"net/netip"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
-
 	"bootd/internal/node"
 )
 
@@ -26,23 +24,23 @@ var everybody = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // route says where the reply p to r goes (RFC 2131, section 4.1, in its order;
 // section 4.3.2 for NAK).
-func route(r *request, p *dhcpv4.DHCPv4) destination {
+func route(r *request, p *reply) destination {
 	to := func(a netip.Addr, port uint16) destination {
 		return destination{to: netip.AddrPortFrom(a, port), fromPort: ServerPort}
 	}
-	yiaddr := addrOf(p.YourIPAddr)
+	yiaddr := p.addrAt(offYIAddr)
 	switch {
 	case r.on4011:
 		return destination{to: r.from, fromPort: PXEPort}
 	case r.GIAddr.IsValid():
 		return to(r.GIAddr, ServerPort)
-	case p.MessageType() == dhcpv4.MessageTypeNak:
+	case p.typ == Nak:
 		return to(everybody, ClientPort)
 	case r.CIAddr.IsValid():
 		return to(r.CIAddr, ClientPort)
-	case r.Type == dhcpv4.MessageTypeInform && r.from.Addr().IsValid() && !r.from.Addr().IsUnspecified():
+	case r.Type == Inform && r.from.Addr().IsValid() && !r.from.Addr().IsUnspecified():
 		return to(r.from.Addr(), ClientPort) // a client that forgot ciaddr
-	case r.IsBroadcast() || !yiaddr.IsValid() || r.MAC.IsZero():
+	case r.broadcasts() || !yiaddr.IsValid() || r.MAC.IsZero():
 		return to(everybody, ClientPort)
 	default:
 		d := to(yiaddr, ClientPort)

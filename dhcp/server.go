@@ -20,9 +20,9 @@ import (
 
 // Bounds of the packets' path.
 const (
-	maxPacket  = 2048            // bytes read of a packet; the rest of a longer one is options we can do without
+	maxPacket  = 1536            // bytes read of a packet; the rest of a longer one is options we can do without
 	batchLen   = 64              // packets read in one system call
-	queueLen   = 64              // batches of leases that wait for the disk; then receivers wait, and the sockets fill
+	queueLen   = 16              // batches of leases that wait for the disk; then receivers wait, and the sockets fill
 	commitMax  = 1024            // leases per disk write
 	maxAge     = 2 * time.Second // of a request that is still answered: later its client asks anew
 	sendErrLog = time.Minute
@@ -164,11 +164,20 @@ func (s *Server) setDefaults() {
 	}
 }
 
+// exchanges are free to use again.
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
 // receive answers the packets of a link, a batch at a time. What needs no
 // disk is sent at once, what does goes to the committer.
 func (s *Server) receive(ctx context.Context, l *link) error {
-	batch := make([]inbound, batchLen)
+	batch := make([]*exchange, batchLen)
+	var out outbox
 	for {
+		for i, x := range batch {
+			if x == nil {
+				batch[i] = exchanges.Get().(*exchange)
+			}
+		}
 		n, err := l.Recv(batch)
 		switch {
 		case ctx.Err() != nil:
@@ -178,60 +187,55 @@ func (s *Server) receive(ctx context.Context, l *link) error {
 		case err != nil:
 			return fmt.Errorf("dhcp: interface %s: receive: %w", l.ifname, err)
 		}
-		out := outbox{server: s}
-		for i := range batch[:n] {
-			s.handle(l, &batch[i], &out)
+		for _, x := range batch[:n] {
+			s.handle(l, x, &out)
 		}
 		out.flush()
+		for i, x := range batch[:n] {
+			if x.kept {
+				batch[i] = nil // the committer's from here on
+			}
+		}
 		if len(out.acks) > 0 {
 			s.commits <- out.acks
+			out.acks = nil
 		}
 	}
 }
 
 // handle decides about one packet. A panic costs that packet, never the
 // server.
-func (s *Server) handle(l *link, in *inbound, out *outbox) {
+func (s *Server) handle(l *link, x *exchange, out *outbox) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.Metrics.dropped("panic")
 			s.Log.Error("packet made the server panic: please report it", "iface", l.ifname,
-				"err", p, "packet", fmt.Sprintf("%x", in.buf[:in.n]), "stack", string(debug.Stack()))
+				"err", p, "packet", fmt.Sprintf("%x", x.buf[:x.n]), "stack", string(debug.Stack()))
 		}
 	}()
-	if time.Since(in.arrived) > maxAge {
+	if time.Since(x.arrived) > maxAge {
 		s.Metrics.dropped("too old")
 		return
 	}
-	r, err := parse(in.buf[:in.n])
-	if err != nil {
-		s.Metrics.dropped(reason(err))
-		s.Log.Debug("packet dropped", "iface", l.ifname, "ip", in.from.Addr(), "err", err)
+	if err := x.parse(x.buf[:x.n]); err != nil {
+		s.Metrics.dropped(err.Error())
+		s.Log.Debug("packet dropped", "iface", l.ifname, "ip", x.peer.Addr(), "err", err)
 		return
 	}
-	r.link, r.from, r.arrived = l, in.from, in.arrived
-	r.unicast = in.to.IsValid() && in.to != everybody
-	r.on4011 = l.port == PXEPort
-	s.Metrics.received(r.Type)
-	s.answer(r, out)
-}
-
-// reason is the metric label of a parse error: one of a few words.
-func reason(err error) string {
-	for _, known := range []error{errShort, errOp, errCookie, errHLen, errNoType, errLooped} {
-		if errors.Is(err, known) {
-			return known.Error()
-		}
-	}
-	return errCodec.Error()
+	x.link, x.from, x.on4011 = l, x.peer, l.port == PXEPort
+	x.unicast = x.to.IsValid() && x.to != everybody
+	s.Metrics.received(x.Type)
+	x.answer(s, out)
 }
 
 // commitLoop writes lease changes to disk, all that wait in one batch, and
 // then sends their ACKs.
 func (s *Server) commitLoop() {
+	var out outbox
+	var changes []store.Change
 	for batch := range s.commits {
 		batch = s.gather(batch)
-		var changes []store.Change
+		changes = changes[:0]
 		for i := range batch {
 			changes = append(changes, batch[i].changes...)
 		}
@@ -241,11 +245,14 @@ func (s *Server) commitLoop() {
 		if err != nil {
 			s.Log.Error("leases not on disk, so not acknowledged", "leases", len(batch), "err", err)
 		}
-		out := outbox{server: s}
 		for i := range batch {
 			batch[i].settle(&out, err)
 		}
 		out.flush()
+		for i := range batch {
+			batch[i].kept = false
+			exchanges.Put(batch[i].exchange)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 )
@@ -44,11 +45,11 @@ func within(ranges []Range, a netip.Addr) bool {
 // (the system that follows asks again), and what it asked for if that is less.
 func (s *Subnet) leaseTime(r *request) time.Duration {
 	d := s.Lease
-	if r.Client.Boots() {
+	if r.Client.boots() {
 		d = s.BootLease
 	}
-	if asked := r.IPAddressLeaseTime(0); asked > 0 {
-		d = min(d, max(asked, minLease))
+	if asked := r.opts.get(optLeaseTime); len(asked) == 4 {
+		d = min(d, max(time.Duration(binary.BigEndian.Uint32(asked))*time.Second, minLease))
 	}
 	return d
 }

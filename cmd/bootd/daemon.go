@@ -296,7 +296,7 @@ func (d *daemon) await(g *errgroup.Group) error {
 
 func (d *daemon) ready() {
 	d.log.Info("ready", "version", version, "root", d.cfg.Root, "subnets", len(d.cfg.Subnets),
-		"nodes", len(d.cfg.Inventory.Nodes()), "leases", len(d.dhcp.Leases.All()), "socket", d.cfg.Admin.Socket)
+		"nodes", len(d.cfg.Inventory.Nodes()), "leases", d.dhcp.Leases.Len(), "socket", d.cfg.Admin.Socket)
 	if missing := d.world.Load().loaders.Missing(); len(missing) > 0 {
 		d.log.Info("loaders that are not there: machines of these architectures cannot boot", "dir", d.cfg.Loaders, "missing", missing)
 	}
@@ -364,10 +364,10 @@ func (d *daemon) serveHTTP(s *http.Server, l net.Listener) func(context.Context)
 // identify tells whose address a is, by the leases.
 func (d *daemon) identify(a netip.Addr) (string, node.MAC) {
 	lease, ok := d.dhcp.Leases.ByAddr(a)
-	if !ok || lease.MAC().IsZero() {
+	if !ok || lease.MAC.IsZero() {
 		return "", node.MAC{}
 	}
-	return d.world.Load().name(lease.MAC(), node.UUID{}), lease.MAC()
+	return d.world.Load().name(lease.MAC, node.UUID{}), lease.MAC
 }
 
 // record takes a step of a machine, from whichever protocol. Nodes are as many
