@@ -30,6 +30,14 @@ type Wrong struct {
 // Any returns the sum.
 func (w Wrong) Any() int { return w.Malformed + w.Client + w.Type + w.Address + w.NAK + w.Duplicates }
 
+// Plus returns the sums of both.
+func (w Wrong) Plus(v Wrong) Wrong {
+	return Wrong{
+		w.Malformed + v.Malformed, w.Client + v.Client, w.Type + v.Type,
+		w.Address + v.Address, w.NAK + v.NAK, w.Duplicates + v.Duplicates,
+	}
+}
+
 // A Result is what one Run saw. Times are in milliseconds.
 type Result struct {
 	Began     int     `json:"began"`
