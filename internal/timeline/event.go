@@ -4,12 +4,17 @@
 // A Log holds the last events of each machine in memory, writes them to a
 // table in the background, and hands them to those who watch. Recording never
 // waits for the disk: a crash may lose the last quarter of a second of events
-// (leases and decisions are kept elsewhere and are durable). Both the number
-// of machines and the events kept of each are bounded.
+// (leases are kept elsewhere and are durable). The number of machines, the
+// events kept of each and the text in an event are bounded. A step that a
+// machine repeats within one boot is kept once, with a count: a node may wait
+// for a week and its story is still there.
+//
+// Tell makes the story of the last boot of such events.
 package timeline
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"bootd/internal/node"
@@ -48,7 +53,9 @@ const (
 	OS       Stage = "os" // initrd, operating system, BMC: nothing that netboots
 )
 
-// An Event is one step of one machine.
+// An Event is one step of one machine, or the same step taken Count times
+// within one boot. Time and place in the list are those of the first time;
+// Last and Seq are of the latest.
 type Event struct {
 	Seq     uint64        `json:"seq"`               // set by Record; grows, never reused
 	Time    time.Time     `json:"time"`              // zero: Record sets it
@@ -62,9 +69,11 @@ type Event struct {
 	Action  string        `json:"action,omitempty"`  // decision, for Script
 	Release string        `json:"release,omitempty"` //
 	Detail  string        `json:"detail,omitempty"`  // one line for people
-	Bytes   int64         `json:"bytes,omitempty"`   // sent
-	Dur     time.Duration `json:"dur_ns,omitempty"`  // of the transfer
+	Bytes   int64         `json:"bytes,omitempty"`   // sent, the most of all times
+	Dur     time.Duration `json:"dur_ns,omitempty"`  // of the transfer of Bytes
 	Err     string        `json:"err,omitempty"`     // why the step failed; empty: it did not
+	Count   int           `json:"count,omitempty"`   // times the step was taken; 0: once
+	Last    time.Time     `json:"last,omitzero"`     // of the latest time; zero: Time
 }
 
 // Machine returns the key that an event's machine is kept under: its node name
@@ -75,7 +84,52 @@ func (e *Event) Machine() string {
 		return e.Node
 	case !e.MAC.IsZero():
 		return e.MAC.String()
-	default:
+	case e.Addr.IsValid():
 		return e.Addr.String()
+	}
+	return "(nobody)" // a client without any address, as over InfiniBand
+}
+
+// Seen returns when the step was taken last.
+func (e *Event) Seen() time.Time {
+	if e.Last.IsZero() {
+		return e.Time
+	}
+	return e.Last
+}
+
+// repeats reports whether e is the step of old taken once more.
+func (e *Event) repeats(old *Event) bool {
+	if e.Step != old.Step || e.File != old.File || e.Stage != old.Stage {
+		return false // most are not: spare the copies
+	}
+	a, b := *e, *old
+	for _, x := range []*Event{&a, &b} {
+		x.Seq, x.Time, x.Bytes, x.Dur, x.Count, x.Last = 0, time.Time{}, 0, 0, 0, time.Time{}
+	}
+	return a == b
+}
+
+// again counts e, which repeats old, into old.
+func (old *Event) again(e *Event) {
+	old.Count = max(old.Count, 1) + 1
+	old.Seq, old.Last = e.Seq, e.Time
+	if e.Bytes > old.Bytes {
+		old.Bytes, old.Dur = e.Bytes, e.Dur
+	}
+}
+
+// maxText is the longest text kept in a field of an event, in bytes. Longer
+// ones come from nobody honest.
+const maxText = 1024
+
+// tidy bounds the texts of e, most of which come from the wire, and makes them
+// what JSON can carry.
+func (e *Event) tidy() {
+	for _, s := range []*string{&e.Arch, &e.File, &e.Action, &e.Release, &e.Detail, &e.Err} {
+		*s = strings.ToValidUTF8(*s, "?")
+		if len(*s) > maxText {
+			*s = strings.ToValidUTF8((*s)[:maxText-len("...")], "") + "..."
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"time"
@@ -8,11 +9,12 @@ import (
 
 // A Story is one boot of a machine and how far it came.
 type Story struct {
-	Events  []Event       `json:"events"`            // oldest first; empty: nothing was ever seen
+	Events  []Event       `json:"events"`            // by first time; empty: nothing was ever seen
 	Outcome Outcome       `json:"outcome"`           //
 	Stopped string        `json:"stopped,omitempty"` // last thing that worked or failed, for people
 	Hint    string        `json:"hint,omitempty"`    // where to look next; empty: nothing is wrong
-	Took    time.Duration `json:"took_ns"`           // from first to last event
+	Took    time.Duration `json:"took_ns"`           // from the first step to the check-in, else to the last step
+	Last    time.Time     `json:"last,omitzero"`     // when the last step was taken; zero: never
 }
 
 // An Outcome is how a boot stands.
@@ -21,125 +23,109 @@ type Outcome string
 // The outcomes.
 const (
 	Unseen   Outcome = "unseen"   // no packet of this machine has arrived
+	None     Outcome = "none"     // it uses the network, and did not boot from it: a BMC, a system on a disk
 	Underway Outcome = "underway" // the last step is recent
 	Booted   Outcome = "booted"   // the system checked in
 	Waiting  Outcome = "waiting"  // told to wait (hold, discover) and does
+	Gone     Outcome = "gone"     // told to wait, and stopped asking
 	Left     Outcome = "local"    // told to boot from its disk
 	Failed   Outcome = "failed"   // a step failed
 	Stuck    Outcome = "stuck"    // nothing failed, and nothing more came
 )
 
-// How long a machine may be silent before a boot counts as stuck. Firmware
-// retries DHCP after up to 32 s; a kernel with a large initrd needs longer.
-const patience = 90 * time.Second
-
-// Silence that separates two boots when the steps alone do not tell.
-const betweenBoots = 10 * time.Minute
-
-// LastBoot returns the events from the start of the last boot on.
-func LastBoot(events []Event) []Event {
-	start := 0
-	for i := 1; i < len(events); i++ {
-		if startsBoot(events[start:i], &events[i]) {
-			start = i
-		}
-	}
-	return events[start:]
-}
-
-// startsBoot reports whether e begins a new boot after the boot so far. A
-// power-on shows itself as a DISCOVER of the firmware, or of an iPXE in the
-// NIC's ROM, once the boot so far got beyond DHCP; before that it is a retry.
-func startsBoot(boot []Event, e *Event) bool {
-	if e.Step != Discover {
-		return false
-	}
-	if e.Time.Sub(boot[len(boot)-1].Time) > betweenBoots {
-		return true
-	}
-	switch e.Stage {
-	case Firmware, UEFIHTTP:
-		return beyond(boot, IPXE)
-	case IPXE:
-		return beyond(boot, OS)
-	}
-	return false
-}
-
-// beyond reports whether a boot came so far that a DISCOVER of the stage
-// before limit can only be a new power-on.
-func beyond(boot []Event, limit Stage) bool {
-	for i := range boot {
-		switch e := &boot[i]; {
-		case e.Step == Script || e.Step == HTTP || e.Step == CheckIn,
-			e.Step == TFTP && limit == IPXE,
-			e.Stage == OS,
-			e.Stage == limit:
-			return true
-		}
-	}
-	return false
-}
+// How long a machine may be silent before its boot counts as stuck. Firmware
+// retries DHCP after up to 32 s. A machine that waits asks again within 60 s;
+// a kernel unpacks its initrd and finds its NICs, or the system reads a large
+// file, for minutes without a word.
+const (
+	patience     = 90 * time.Second
+	longPatience = 5 * time.Minute
+)
 
 // Tell returns the story of the last boot in events, as it stands at now.
+// Events are one machine's, in the order Log returns them.
 func Tell(events []Event, now time.Time) Story {
 	if len(events) == 0 {
-		return Story{Outcome: Unseen, Stopped: "nothing was ever seen of this machine",
-			Hint: "is it powered on, set to network boot, and on a VLAN this server listens on?"}
+		return Story{Events: []Event{}, Outcome: Unseen, Stopped: "nothing was ever seen of this machine",
+			Hint: "is it powered on, set to boot from the network, and on a VLAN this server listens on?"}
 	}
 	boot := LastBoot(events)
-	last := &boot[len(boot)-1]
-	s := Story{Events: boot, Took: last.Time.Sub(boot[0].Time)}
-	s.Outcome, s.Stopped, s.Hint = judge(boot, last)
-	if s.Outcome == Stuck && now.Sub(last.Time) < patience {
-		s.Outcome, s.Hint = Underway, ""
+	s := judge(byLatest(boot), now)
+	s.Events, s.Last = boot, lastSeen(boot)
+	end := s.Last
+	if e := lastOf(boot, checkedIn); e != nil {
+		end = e.Time
 	}
+	s.Took = end.Sub(boot[0].Time)
 	return s
 }
 
-// judge tells how a boot stands from its decisive event.
-func judge(boot []Event, last *Event) (Outcome, string, string) {
-	if e := final(boot); e != nil {
-		return Booted, "checked in" + of(" on release ", e.Release), ""
+// judge tells how a boot stands by its steps, the latest last.
+func judge(steps []Event, now time.Time) Story {
+	e := decisive(steps)
+	silence := now.Sub(lastSeen(steps))
+	switch {
+	case lastOf(steps, checkedIn) != nil:
+		return Story{Outcome: Booted, Stopped: "checked in" + of(" on release ", lastOf(steps, checkedIn).Release)}
+	case !netboots(steps):
+		return withoutBoot(steps)
+	case e.Err != "":
+		return Story{Outcome: Failed, Stopped: failure(e), Hint: failureHint(e)}
+	case nothingToLoad(e):
+		return Story{Outcome: Failed, Stopped: who(e) + " was given nothing to load" + of(": ", e.Detail),
+			Hint: "is the loader of its architecture in the directory that loaders: of the configuration names?"}
 	}
-	if last.Err != "" {
-		return Failed, fmt.Sprintf("%s%s: %s", last.Step, of(" ", last.File), last.Err), hint(last)
-	}
-	if e := lastOf(boot, Script); e != nil && e.Seq >= lastTransfer(boot) {
-		switch e.Action {
-		case "hold", "discover":
-			return Waiting, "waits: " + e.Detail, ""
-		case "local":
-			return Left, "left the network: " + e.Detail, ""
+	if script := lastOf(steps, func(e *Event) bool { return !ofDHCP(e) }); script != nil && script.Step == Script {
+		switch script.Action {
+		case hold, discover:
+			return waiting(script, silence)
+		case local:
+			return Story{Outcome: Left, Stopped: "was sent to its local disk: " + script.Detail}
 		}
 	}
-	return Stuck, describe(last), hint(last)
+	if silence < patienceAfter(e) {
+		return Story{Outcome: Underway, Stopped: describe(e, false)}
+	}
+	return Story{Outcome: Stuck, Stopped: describe(e, true), Hint: hint(e)}
 }
 
-// final returns the check-in of a boot, if it got there.
-func final(boot []Event) *Event {
-	e := lastOf(boot, CheckIn)
-	if e == nil || e.Err != "" {
-		return nil
+func checkedIn(e *Event) bool { return e.Step == CheckIn && e.Err == "" }
+
+// withoutBoot is the story of a machine that only leases an address or fetches
+// files. Only its DHCP can go wrong: a file that a browser asks for in vain is
+// nobody's boot.
+func withoutBoot(steps []Event) Story {
+	e := lastOf(steps, ofDHCP)
+	switch {
+	case e == nil:
+		return Story{Outcome: None, Stopped: "fetched files, and did not boot from the network"}
+	case e.Err != "":
+		return Story{Outcome: Failed, Stopped: failure(e), Hint: failureHint(e)}
+	case e.Step == Ack:
+		return Story{Outcome: None, Stopped: fmt.Sprintf("leased %v, and did not boot from the network", e.Addr)}
 	}
-	return e
+	return Story{Outcome: None, Stopped: describe(e, false) + ", and did not boot from the network"}
 }
 
-func lastOf(boot []Event, step Step) *Event {
-	for i := len(boot) - 1; i >= 0; i-- {
-		if boot[i].Step == step {
-			return &boot[i]
-		}
+func waiting(script *Event, silence time.Duration) Story {
+	if silence < longPatience {
+		return Story{Outcome: Waiting, Stopped: "waits and asks again: " + script.Detail}
 	}
-	return nil
+	return Story{Outcome: Gone, Stopped: "was told to wait and stopped asking: " + script.Detail,
+		Hint: "it was switched off, or its network is cut"}
 }
 
-// lastTransfer returns the Seq of the last file sent over HTTP.
-func lastTransfer(boot []Event) uint64 {
-	if e := lastOf(boot, HTTP); e != nil {
-		return e.Seq
+// nothingToLoad reports whether a machine that wants to boot was answered
+// without the name of a file.
+func nothingToLoad(e *Event) bool {
+	return (e.Step == Offer || e.Step == Ack) && e.Stage != OS && e.File == ""
+}
+
+func patienceAfter(e *Event) time.Duration {
+	if e.Stage == OS || e.Step == Script || e.Step == HTTP {
+		return longPatience
 	}
-	return 0
+	return patience
 }
 
 func of(prefix, s string) string {
@@ -149,72 +135,142 @@ func of(prefix, s string) string {
 	return prefix + s
 }
 
-// describe puts an event that did not fail into words.
-func describe(e *Event) string {
-	who := map[Stage]string{Firmware: "firmware", UEFIHTTP: "UEFI HTTP boot", IPXE: "iPXE", OS: "the system"}[e.Stage]
-	switch e.Step {
-	case Discover:
-		return who + " asked for an address and was not answered"
-	case NoAddr:
-		return who + " asked for an address and none was left"
-	case Offer:
-		return fmt.Sprintf("%s was offered %v and did not take it", who, e.Addr)
-	case Request:
-		return who + " asked for its address and was not answered"
-	case Ack:
-		return fmt.Sprintf("%s has address %v%s and was not heard of again", who, e.Addr, of(" and was told to load ", e.File))
-	case TFTP, HTTP:
-		return e.File + " was sent and nothing came after it"
-	case Script:
-		return fmt.Sprintf("the %s script was sent and nothing came after it", e.Action)
-	default:
-		return string(e.Step) + " and nothing came after it"
-	}
+// who names the program that took a step.
+func who(e *Event) string {
+	name := map[Stage]string{Firmware: "the firmware", UEFIHTTP: "UEFI HTTP boot", IPXE: "iPXE", OS: "the system"}[e.Stage]
+	return cmp.Or(name, "the machine")
 }
 
-// hint names the usual cause of a boot that ends with this event.
+// failure puts a step that failed into words.
+func failure(e *Event) string {
+	what := map[Step]string{
+		NoAddr: who(e) + " got no address", Offer: who(e) + " was not offered its address",
+		Ack: who(e) + " was not given its address", Decline: who(e) + of(" refused ", address(e)),
+		TFTP: e.File + " was not sent", HTTP: e.File + " was not sent",
+		Script: "the boot script was not sent", CheckIn: "the check-in was not taken",
+		Report: "iPXE gave up" + of(" at step ", e.Detail),
+	}[e.Step]
+	return cmp.Or(what, string(e.Step)) + ": " + e.Err
+}
+
+func address(e *Event) string {
+	if e.Addr.IsValid() {
+		return e.Addr.String()
+	}
+	return ""
+}
+
+// describe puts a step that did not fail into words, and, when it was the
+// last one, what did not follow it.
+func describe(e *Event, stuck bool) string {
+	did, missing := "took the step "+string(e.Step), "nothing came after it"
+	switch e.Step {
+	case Discover:
+		did, missing = "asked for an address", "was not answered"
+	case Offer:
+		did, missing = "was offered "+address(e), "did not take it"
+	case Request:
+		did, missing = "asked for "+address(e), "was not answered"
+		if e.Detail != "" {
+			did, missing = did+" of another DHCP server ("+e.Detail+")", "did not come back"
+		}
+	case Ack:
+		did, missing = "has address "+address(e)+of(" and was told to load ", short(e.File)), "was not heard of again"
+	case Nak:
+		did, missing = "may not have "+address(e), "did not ask for another"
+	case Release:
+		did, missing = "gave "+address(e)+" back", "was not heard of again"
+	case Inform:
+		did, missing = "asked for options", "was not heard of again"
+	case TFTP, HTTP:
+		return ended(short(e.File)+" was sent", "nothing came after it", stuck)
+	case Script:
+		return ended("the "+e.Action+" script"+of(" of release ", e.Release)+" was sent", "nothing came after it", stuck)
+	}
+	return ended(who(e)+" "+did, missing, stuck)
+}
+
+func ended(did, missing string, stuck bool) string {
+	if stuck {
+		return did + " and " + missing
+	}
+	return did
+}
+
+// short returns a file or URL without its query.
+func short(file string) string {
+	for i, c := range file {
+		if c == '?' {
+			return file[:i]
+		}
+	}
+	return file
+}
+
+// failureHint names the usual cause of a step that failed.
+func failureHint(e *Event) string {
+	switch e.Step {
+	case NoAddr:
+		return "widen the pool of the subnet, or find out who holds its addresses"
+	case Decline:
+		return "find the host that uses the address (arping shows its MAC), or exclude the address from the pool"
+	case TFTP:
+		return "does the file exist in the loaders directory, and may UDP pass between any ports of the machine and this server?"
+	case HTTP:
+		return "see what the machine should find there: bootctl set-links --dry-run"
+	case Script:
+		return "see args: of the node and of its role in the configuration"
+	case Report:
+		return "the machine tries again; the log of bootd has what it asked for"
+	}
+	return "see the log of bootd: journalctl -u bootd"
+}
+
+// hint names the usual cause of a boot that ends with this step, which did not
+// fail.
 func hint(e *Event) string {
 	switch e.Step {
 	case Discover:
-		return "is the machine's subnet configured here, and has its pool free addresses?"
-	case NoAddr:
-		return "the pool is exhausted: widen it, or see who holds its addresses"
+		return "is the machine's subnet in the configuration, and has its pool free addresses?"
 	case Offer:
-		return "another DHCP server may have answered first, or the reply does not reach the machine (VLAN, relay, spanning tree)"
+		return "another DHCP server may have answered first, or the offer does not reach the machine (VLAN, relay, spanning tree)"
+	case Request:
+		if e.Detail != "" {
+			return "two DHCP servers answer on this network: stop the other, or exclude the machine there"
+		}
+		return "is its subnet authoritative in the configuration, or does the address belong to another server?"
 	case Nak:
-		return "the machine asked for an address it may not have; it will ask again from the start"
+		return "a machine asks again from the start; see its console"
 	case Ack:
 		return ackHint(e.Stage)
 	case TFTP:
-		if e.Err != "" {
-			return "is the loader in the loaders directory, and UDP open from any port of the machine?"
-		}
-		return "the firmware did not start the loader: Secure Boot refuses unsigned ones; check the architecture too"
+		return "the firmware did not start it: Secure Boot refuses unsigned loaders; check the architecture too"
 	case Script:
 		return "the machine did not fetch the files the script names: check TCP port and route"
-	case HTTP, Report:
-		return fileHint(path.Base(e.File))
+	case HTTP:
+		return fileHint(e.File)
 	}
-	return ""
+	return "see the machine's console"
 }
 
 func ackHint(stage Stage) string {
 	switch stage {
 	case Firmware:
-		return "the loader was never asked for: is UDP port 69 of this server reachable from the machine?"
+		return "the loader was never asked for: can the machine reach UDP port 69 of this server?"
 	case IPXE, UEFIHTTP:
-		return "the URL was never asked for: is this server's HTTP port reachable from the machine?"
-	default:
-		return "the system has an address but never fetched its root file system or checked in: see its console"
+		return "the URL was never asked for: can the machine reach the HTTP port of this server?"
 	}
+	return "the system has an address, and did not fetch its root file system or check in: see its console"
 }
 
 func fileHint(file string) string {
-	switch file {
-	case "rootfs":
-		return "the root file system was sent; the system did not check in: see its console"
-	case "kernel", "initrd.img.xz":
-		return "see the machine's console: kernel and initrd must fit its memory and its architecture"
+	switch base := path.Base(short(file)); {
+	case base == "rootfs":
+		return "the root file system was sent, and the system did not check in: see its console"
+	case base == "kernel", base == "initrd.img.xz":
+		return "kernel and initrd must fit the machine's memory and architecture: see its console"
+	case isLoader(base):
+		return "the firmware did not start it: Secure Boot refuses unsigned loaders; check the architecture too"
 	}
 	return "see the machine's console"
 }
