@@ -81,8 +81,6 @@ type record struct {
 	idle     *list.Element // in the idle list of its space; nil: not there
 }
 
-func (r *record) active(now int64) bool { return r.state != Released && now < r.expires }
-
 func (r *record) view() Lease {
 	return Lease{
 		Addr: address(r.addr), State: r.state, MAC: r.key.mac(), Start: time.Unix(r.start, 0), Expires: time.Unix(r.expires, 0),
