@@ -10,10 +10,10 @@ ifneq ($(filter 0,$(shell id -u))$(CI),)
 export BOOT_REQUIRE ?= netns
 endif
 
-.PHONY: help build deps demo test check bench install uninstall clean
+.PHONY: help build deps demo test check bench bench-dhcp install uninstall clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 build: ## bootd and bootctl into bin/
 	@mkdir -p bin
@@ -35,6 +35,9 @@ check: ## gofmt, go vet, staticcheck
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . ./...
+
+bench-dhcp: deps build ## DHCP beside Kea and dnsmasq, 9 minutes, on a machine that does nothing else (root)
+	@go run ./internal/lab/benchdhcp $(BENCH)
 
 # Where install puts things: DESTDIR is a staging directory for packages, PREFIX
 # is /usr or /usr/local. Nothing is ever put into PREFIX/bin, where bootctl is

@@ -207,6 +207,9 @@ func (m *bench) pace(ctx context.Context, s *daemon, what string, first int) (Ro
 	defer g.Close()
 	l := m.limits("bootd, " + what)
 	l.Probe, l.Step, l.Steps, l.Confirm = time.Second, 3*time.Second, 5, 8*time.Second
+	if m.quick {
+		l.Step, l.Steps, l.Confirm = 2*time.Second, 4, 4*time.Second
+	}
 	return m.search(ctx, g, s, "bootd", l)
 }
 

@@ -119,7 +119,7 @@ func (g *Generator) confirm(ctx context.Context, l Limits, rate float64) (r Resu
 		if l.passes(rate, r) {
 			return r, nil
 		}
-		rate *= 0.95
+		rate *= 0.93
 	}
 	return r, nil
 }
