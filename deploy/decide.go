@@ -7,6 +7,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 
 	"bootd/internal/node"
@@ -68,21 +69,37 @@ func Decide(n *node.Node, role node.Role, dir BootDir) Decision {
 		return Decision{Action: Discover, Reason: "machine is not in the inventory"}
 	}
 	d := Decision{Node: n.Name, Role: n.Role}
-	switch {
-	case n.Want == node.WantHold:
-		d.Action, d.Reason = Hold, "held by the administrator"
-	case n.Want == node.WantLocal:
+	switch n.Want {
+	case node.WantRelease:
+		return d.fromBootDir(n, role, dir)
+	case node.WantLocal:
 		d.Action, d.Reason = Local, "set to boot from the local disk"
+	case node.WantHold:
+		d.Action, d.Reason = Hold, "held by the administrator"
+	default: // never boot what we do not understand
+		d.Action, d.Reason = Hold, fmt.Sprintf("what the node should boot is not known (%d)", n.Want)
+	}
+	return d
+}
+
+// fromBootDir settles what a node does that should boot its release.
+func (d Decision) fromBootDir(n *node.Node, role node.Role, dir BootDir) Decision {
+	switch {
 	case dir.Missing:
 		// Source 004: a node without a boot directory boots the
 		// non-destructive discovery.
 		d.Action, d.Reason = Discover, "no boot directory yet: run bootctl set-links"
 	case dir.Problem != "":
 		d.Action, d.Reason = Hold, "boot directory is not usable: "+dir.Problem
+	case dir.Release == "":
+		d.Action, d.Reason = Hold, "boot directory is not usable: it names no release"
 	default:
 		d.Action, d.Release = Boot, dir.Release
 		d.Args = joinArgs(role.Args, n.Args)
-		d.Reason = fmt.Sprintf("boot release %s of role %s", dir.Release, n.Role)
+		d.Reason = fmt.Sprintf("boot directory links release %s of role %s", dir.Release, n.Role)
+		if pin := cmp.Or(n.Release, role.Release); pin != "" && pin != dir.Release {
+			d.Reason += fmt.Sprintf(", although pinned to %s: run bootctl set-links", pin)
+		}
 	}
 	return d
 }
