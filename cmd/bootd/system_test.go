@@ -187,7 +187,7 @@ func machine(n siteNode, fw lab.Firmware) lab.Machine {
 
 // A known node boots its release with every firmware, and bootctl tells it.
 func TestBootKnownNode(t *testing.T) {
-	for _, fw := range []lab.Firmware{lab.BIOS, lab.BIOSLoader, lab.UEFI, lab.UEFIROM} {
+	for _, fw := range []lab.Firmware{lab.BIOS, lab.BIOSLoader, lab.UEFI, lab.UEFIROM, lab.UEFIHTTP} {
 		t.Run(fw.String(), func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, 1, m001)
@@ -215,8 +215,11 @@ func (s *site) wantStory(n siteNode, fw lab.Firmware) {
 		s.t.Errorf("outcome: got %q, want booted\n%s", story.Boot.Outcome, s.bootctl("why", n.Name))
 	}
 	want := []string{"dhcp-ack ipxe", "script ipxe", "http kernel", "http initrd.img.xz", "dhcp-ack os", "http rootfs", "check-in os"}
-	if fw == lab.UEFI {
+	switch fw {
+	case lab.UEFI:
 		want = append([]string{"dhcp-discover firmware", "dhcp-ack firmware", "tftp snponly.efi"}, want...)
+	case lab.UEFIHTTP:
+		want = append([]string{"dhcp-discover uefi-http", "dhcp-ack uefi-http", "http snponly.efi"}, want...)
 	}
 	for _, e := range story.Boot.Events {
 		if len(want) == 0 {

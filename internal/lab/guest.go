@@ -24,9 +24,10 @@ const (
 	BIOSLoader                 // SeaBIOS, iPXE that fetches undionly.kpxe by TFTP from next-server and starts it
 	UEFI                       // OVMF's own PXE: asks as PXEClient, fetches a loader by TFTP
 	UEFIROM                    // OVMF with iPXE as the NIC's EFI ROM
+	UEFIHTTP                   // OVMF's own HTTP Boot: asks as HTTPClient, fetches a loader by URL
 )
 
-var firmwares = [...]string{BIOS: "bios", BIOSLoader: "bios-undionly", UEFI: "uefi", UEFIROM: "uefi-ipxe-rom"}
+var firmwares = [...]string{BIOS: "bios", BIOSLoader: "bios-undionly", UEFI: "uefi", UEFIROM: "uefi-ipxe-rom", UEFIHTTP: "uefi-http"}
 
 // String returns a short name.
 func (f Firmware) String() string { return firmwares[f] }
@@ -86,7 +87,7 @@ func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
 // firmwareFiles puts into dir what args names without a path.
 func firmwareFiles(f Firmware, dir string) error {
 	switch f {
-	case UEFI, UEFIROM:
+	case UEFI, UEFIROM, UEFIHTTP:
 		return copyFile(ovmfVars, filepath.Join(dir, "vars.fd")) // its own: OVMF writes to it
 	case BIOSLoader:
 		return os.WriteFile(filepath.Join(dir, "loader.ipxe"), []byte(loaderScript), 0o644)
@@ -107,13 +108,18 @@ func (m Machine) args(accel, tap string) []string {
 	case BIOSLoader:
 		args = append(args, "-kernel", lkrn, "-initrd", "loader.ipxe")
 		nic += ",romfile="
-	case UEFI, UEFIROM:
+	case UEFI, UEFIROM, UEFIHTTP:
 		args = append(args,
 			"-drive", "if=pflash,format=raw,readonly=on,file="+ovmfCode,
 			"-drive", "if=pflash,format=raw,file=vars.fd",
 			"-device", "virtio-rng-pci") // newer OVMF does no PXE without random numbers
-		if m.Firmware == UEFI {
+		if m.Firmware != UEFIROM {
 			nic += ",romfile=" // OVMF prefers a ROM to its own driver
+		}
+		if m.Firmware == UEFIHTTP {
+			// It tries PXE first, which would boot.
+			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n",
+				"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
 		}
 	}
 	if !m.UUID.IsZero() {
