@@ -56,7 +56,8 @@ type Journal struct {
 	compacting sync.WaitGroup
 }
 
-// ErrDamaged is returned when a journal holds what was never written there.
+// ErrDamaged is returned when a journal or a store holds what was never
+// written there.
 var ErrDamaged = errors.New("damaged")
 
 const (
