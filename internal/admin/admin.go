@@ -7,7 +7,8 @@
 //	GET /v1/events            timeline.Event per line, as they happen, until the caller leaves
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
-// An error is a status of 400 or more and {"error": "..."}. The socket is for
+// An error is a status of 400 or more and {"error": "..."}, with "unknown":
+// true where there is no such machine. The socket is for
 // its owner only (mode 0600): who can open it may ask everything. Fields are
 // added to the types, never renamed or removed.
 package admin
@@ -27,8 +28,12 @@ import (
 // ever seen.
 var ErrUnknown = errors.New("no such node, and nothing was ever seen of it")
 
-// ErrNotRunning is returned when nobody answers on the socket.
+// ErrNotRunning is returned when nobody listens on the socket.
 var ErrNotRunning = errors.New("the daemon is not running")
+
+// ErrStopped is returned when the daemon ends the connection before its answer
+// is complete, as it does when it stops.
+var ErrStopped = errors.New("the daemon has stopped")
 
 // Health is what the daemon says of itself.
 type Health struct {

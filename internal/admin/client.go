@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,7 +19,8 @@ import (
 )
 
 // A Client asks the daemon behind one socket. Its methods return an error that
-// wraps ErrNotRunning when nobody answers there.
+// wraps ErrNotRunning when nobody listens there, fs.ErrPermission when the
+// socket is not for this user, and ErrStopped.
 type Client struct {
 	socket string
 	http   http.Client
@@ -29,7 +31,10 @@ func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: http.Client{Transport: &http.Transport{DialContext: dial}}}
+	return &Client{socket: socket, http: http.Client{
+		Transport:     &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // bootd has none
+	}}
 }
 
 // Health asks how the daemon is.
@@ -42,10 +47,17 @@ func (c *Client) Status(ctx context.Context) (s []Status, err error) {
 	return s, c.get(ctx, "/v1/status", &s)
 }
 
-// Story asks for the last boot of a machine.
+// Story asks for the last boot of a machine. The error wraps ErrUnknown when
+// there is no such machine.
 func (c *Client) Story(ctx context.Context, machine string) (s Story, err error) {
+	if strings.Trim(machine, ".") == "" || strings.Contains(machine, "/") {
+		return s, ErrUnknown // no name, and as a path it would lead elsewhere
+	}
 	return s, c.get(ctx, "/v1/story/"+url.PathEscape(machine), &s)
 }
+
+// maxLine is longer than any event, in bytes.
+const maxLine = 1 << 20
 
 // ErrBehind is returned when events came faster than they were taken.
 var ErrBehind = errors.New("fell too far behind the events")
@@ -54,11 +66,15 @@ var ErrBehind = errors.New("fell too far behind the events")
 // returns nil) or visit returns an error.
 func (c *Client) Watch(ctx context.Context, visit func(timeline.Event) error) error {
 	body, err := c.open(ctx, "/v1/events")
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return err
 	}
 	defer body.Close()
 	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
 		if len(lines.Bytes()) == 0 {
 			continue
@@ -75,7 +91,7 @@ func (c *Client) Watch(ctx context.Context, visit func(timeline.Event) error) er
 	case ctx.Err() != nil:
 		return nil
 	case lines.Err() != nil:
-		return fmt.Errorf("events: %w", lines.Err())
+		return c.explain(lines.Err())
 	}
 	return ErrBehind
 }
@@ -89,7 +105,7 @@ func (c *Client) get(ctx context.Context, path string, v any) error {
 	}
 	defer body.Close()
 	if err := json.NewDecoder(body).Decode(v); err != nil {
-		return fmt.Errorf("answer of the daemon: %w", err)
+		return c.explain(err)
 	}
 	return nil
 }
@@ -102,24 +118,40 @@ func (c *Client) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	}
 	res, err := c.http.Do(req)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%s: %w", c.socket, ErrNotRunning)
 	case err != nil:
-		return nil, errors.Unwrap(err) // without the made-up URL
-	case res.StatusCode >= 400:
+		return nil, c.explain(errors.Unwrap(err)) // without the made-up URL
+	case res.StatusCode != http.StatusOK:
 		defer res.Body.Close()
 		return nil, c.failure(res)
 	}
 	return res.Body, nil
 }
 
+// explain says what a failure to talk to the daemon means.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%s: %w", c.socket, ErrNotRunning)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w", c.socket, fs.ErrPermission)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("%s: %w", c.socket, ErrStopped)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: the daemon does not answer", c.socket)
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	}
+	return fmt.Errorf("%s: %w", c.socket, err)
+}
+
 func (c *Client) failure(res *http.Response) error {
 	var f failure
-	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&f); err != nil {
-		return fmt.Errorf("the daemon answered %s", res.Status)
-	}
-	if res.StatusCode == http.StatusNotFound {
-		return fmt.Errorf("%w", ErrUnknown)
+	err := json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&f)
+	switch {
+	case err != nil || f.Error == "":
+		return fmt.Errorf("%s: not an answer of bootd: %s", c.socket, res.Status)
+	case f.Unknown:
+		return ErrUnknown
 	}
 	return errors.New(f.Error)
 }

@@ -25,25 +25,35 @@ func Handler(b Backend) http.Handler {
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { stream(w, r, b) })
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, http.StatusNotFound, failure{Error: fmt.Sprintf("no route %s %s", r.Method, r.URL.Path)})
+	})
 	return mux
 }
 
 // answer writes v, or err as the status that fits it.
 func answer(w http.ResponseWriter, v any, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	if err != nil {
-		code := http.StatusInternalServerError
-		if errors.Is(err, ErrUnknown) {
-			code = http.StatusNotFound
-		}
-		w.WriteHeader(code)
-		v = failure{err.Error()}
+	switch {
+	case errors.Is(err, ErrUnknown):
+		refuse(w, http.StatusNotFound, failure{Error: err.Error(), Unknown: true})
+	case err != nil:
+		refuse(w, http.StatusInternalServerError, failure{Error: err.Error()})
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(v) // the caller may have left: nothing to do about it
 	}
-	json.NewEncoder(w).Encode(v) // the caller may have left: nothing to do about it
 }
 
+// failure is the body of an error.
 type failure struct {
-	Error string `json:"error"`
+	Error   string `json:"error"`
+	Unknown bool   `json:"unknown,omitempty"` // it is the machine that is not there, and not the route
+}
+
+func refuse(w http.ResponseWriter, status int, f failure) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(f)
 }
 
 // stream writes events until the caller leaves or falls behind. A blank line
@@ -62,17 +72,22 @@ func stream(w http.ResponseWriter, r *http.Request, b Backend) {
 	}
 }
 
+// maxSocketPath is the longest path that a socket address has room for
+// (unix(7)).
+const maxSocketPath = 107
+
 // Listen opens the socket at path for its owner only. A socket left by a
-// daemon that died is replaced, one that answers is not.
+// daemon that died is replaced, one that somebody holds is not. It sets the
+// umask of the process for a moment, so it is for the start, before other
+// goroutines make files.
 func Listen(path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("%s: longer than the %d bytes a socket's path may have", path, maxSocketPath)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("%s: another bootd answers on this socket", path)
-	}
-	if err := removeSocket(path); err != nil {
+	if err := makeRoom(path); err != nil {
 		return nil, err
 	}
 	old := syscall.Umask(0o177)
@@ -80,8 +95,9 @@ func Listen(path string) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
-// removeSocket removes a dead socket, and nothing that is not a socket.
-func removeSocket(path string) error {
+// makeRoom removes a dead socket, and nothing else. Only a refused connection
+// proves that nobody listens: a daemon under load does not answer at once.
+func makeRoom(path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -91,5 +107,13 @@ func removeSocket(path string) error {
 	case info.Mode().Type() != os.ModeSocket:
 		return fmt.Errorf("%s: exists and is not a socket", path)
 	}
-	return os.Remove(path)
+	c, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		c.Close()
+		return fmt.Errorf("%s: another bootd answers on this socket", path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return os.Remove(path)
+	}
+	return fmt.Errorf("%s: somebody holds this socket: %w", path, err)
 }
