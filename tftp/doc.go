@@ -30,7 +30,9 @@
 // time, at most 5 s (RFC 1123 section 4.2.3.2; a timeout agreed on does not
 // change it). A client that stops answering gets six resends in at most 30 s;
 // one that never answered, or lacks nothing but its last ACK, gets three. The
-// latter is no failure: machines start what they have. Every ACK number is
+// latter is no failure: machines start what they have. The former gets none
+// while the limits keep others out, so a flood of forged requests cannot hold
+// the places for long. Every ACK number is
 // answered once at most, so a duplicate of one never causes a block to be
 // duplicated (RFC 1123 section 4.2.3.1).
 //

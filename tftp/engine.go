@@ -24,10 +24,8 @@ var (
 	unknownTID = refusal{codeUnknownTID, "unknown transfer ID"}
 )
 
-// batchSize is how much is read and sent at once, in bytes, unless a block is
-// larger. It bounds the memory of a transfer, and is what one UDP datagram
-// with segmentation may hold.
-const batchSize = 64000
+// batchSize is how much is held to be sent, in bytes, unless a block is larger.
+const batchSize = 64 << 10
 
 // maxIdle is how often a file may return neither bytes nor an error.
 const maxIdle = 100
@@ -41,6 +39,9 @@ type job struct {
 	size   int64         // of body
 	body   io.ReadSeeker // at its beginning
 	again  *bell         // rings when the request is repeated
+
+	// crowded reports whether others wait for the place of this job.
+	crowded func() bool
 }
 
 // An outcome is how a job ended.
@@ -97,14 +98,7 @@ type sender struct {
 }
 
 func sendOver(ctx context.Context, l link, j job) (out outcome) {
-	limit := j.block
-	if j.req.blksize > defaultBlock {
-		limit = max(minBlock, min(limit, l.mtu()-overhead))
-	}
-	t := agree(j.req, limit, j.window, j.size)
-	s := &sender{job: j, link: l, terms: t, state: newTransfer(t, j.size), in: make([]byte, maxRequest)}
-	packet := header + t.block
-	s.out = make([]byte, packet*max(1, min(t.window, batchSize/packet)))
+	s := newSender(l, j)
 	defer func() {
 		if p := recover(); p != nil {
 			s.fail(readError, &panicError{p, debug.Stack()})
@@ -113,6 +107,23 @@ func sendOver(ctx context.Context, l link, j job) (out outcome) {
 	}()
 	s.run(ctx)
 	return s.outcome()
+}
+
+func newSender(l link, j job) *sender {
+	limit := j.block
+	if j.req.blksize > defaultBlock {
+		limit = max(minBlock, min(limit, l.mtu()-overhead))
+	}
+	t := agree(j.req, limit, j.window, j.size)
+	packet := header + t.block
+	return &sender{
+		job:   j,
+		link:  l,
+		terms: t,
+		state: newTransfer(t, j.size),
+		in:    make([]byte, maxRequest),
+		out:   make([]byte, packet*max(1, min(t.window, batchSize/packet))),
+	}
 }
 
 func (s *sender) run(ctx context.Context) {
@@ -155,6 +166,9 @@ func (s *sender) turn() {
 		s.armed = time.Time{}
 	default:
 		s.end(fmt.Errorf("receive: %w", err))
+	}
+	if s.state.mute(now) && s.job.crowded() {
+		s.end(errNoAnswer)
 	}
 	s.emit(s.state.tick(now))
 }

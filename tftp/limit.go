@@ -87,6 +87,13 @@ func (g *gate) enter(t ticket) (b *bell, closed string) {
 	return b, ""
 }
 
+// crowded reports whether a further transfer of the client could not enter.
+func (g *gate) crowded(client netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.client[client] >= g.maxPerClient || len(g.live) >= g.max
+}
+
 func (g *gate) leave(t ticket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -172,7 +172,10 @@ func (h *handler) handle(ctx context.Context, b []byte, from origin) {
 	h.busy.Go(func() {
 		defer h.gate.leave(t)
 		defer rescue(log)
-		h.serve(ctx, log, job{to: from, req: req, again: again}, start)
+		h.serve(ctx, log, job{
+			to: from, req: req, again: again,
+			crowded: func() bool { return h.gate.crowded(from.peer.Addr()) },
+		}, start)
 	})
 }
 

@@ -140,6 +140,11 @@ func (t *transfer) tick(now time.Time) span {
 	return t.next(now)
 }
 
+// mute reports whether a resend is due to a client that never answered.
+func (t *transfer) mute(now time.Time) bool {
+	return !t.heard && !now.Before(t.deadline)
+}
+
 // limit returns how many resends without progress are enough.
 func (t *transfer) limit() int {
 	if !t.heard || t.sent == t.last {
