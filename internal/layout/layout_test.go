@@ -179,3 +179,40 @@ func documents(t *testing.T) (docs []string) {
 	}
 	return docs
 }
+
+var (
+	moduleInDocs = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
+	moduleInMod  = regexp.MustCompile(`(?m)^\t(\S+) v\S+( // indirect)?$`)
+)
+
+// Every module that go.mod requires directly has a line in
+// docs/dependencies.md, and every line there is a module of go.mod.
+func TestDependencies(t *testing.T) {
+	told, required := map[string]bool{}, map[string]bool{}
+	for _, m := range moduleInDocs.FindAllStringSubmatch(read(t, "docs/dependencies.md"), -1) {
+		told[m[1]] = true
+	}
+	for _, m := range moduleInMod.FindAllStringSubmatch(read(t, "go.mod"), -1) {
+		required[m[1]] = true
+		if direct := m[2] == ""; direct && !told[m[1]] {
+			t.Errorf("docs/dependencies.md has no line for %s: say what it is for, why this one, what it costs", m[1])
+		}
+	}
+	for module := range told {
+		if !required[module] {
+			t.Errorf("docs/dependencies.md has a line for %s, which go.mod does not require", module)
+		}
+	}
+	if len(required) == 0 || len(told) == 0 {
+		t.Errorf("got %d modules in go.mod and %d in docs/dependencies.md, want some", len(required), len(told))
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(top, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
