@@ -20,9 +20,11 @@ type exchange struct {
 	reply    reply
 	s        *Server
 	out      *outbox
-	machines Machines
+	set      *settings
 	subnet   *Subnet
-	node     string // node name; empty: not in the inventory
+	serverID netip.Addr // option 54 of the answer
+	machine  Machine
+	classes  classSet
 	now      time.Time
 	kept     bool // waits for the disk, and is not free before it is settled
 }
@@ -30,14 +32,20 @@ type exchange struct {
 // answer settles one request (RFC 2131, section 4.3).
 func (x *exchange) answer(s *Server, out *outbox) {
 	set := s.settings.Load()
-	x.s, x.out, x.machines, x.now = s, out, set.machines, time.Now()
-	if x.subnet = set.subnetOf(&x.request); x.subnet == nil {
+	x.s, x.out, x.set, x.now = s, out, set, time.Now()
+	x.machine = set.machines.Find(x.Client)
+	if x.subnet = set.subnetOf(&x.request, x.machine.Addr); x.subnet == nil {
 		s.Metrics.dropped("no subnet")
 		s.Log.Debug("no subnet for packet", "mac", x.MAC, "iface", x.link.ifname, "ip", x.GIAddr, "type", x.Type)
 		return
 	}
-	x.node = set.machines.Name(x.Client)
+	x.classes = set.classesOf(&x.request, x.machine)
+	if x.serverID = x.subnet.Server; x.relay.serverID.IsValid() {
+		x.serverID = x.relay.serverID
+	}
 	switch {
+	case x.subnet.Unknown == IgnoreUnknown && x.classes&bitUnknown != 0:
+		s.Metrics.dropped("unknown client")
 	case x.on4011:
 		x.pxe()
 	case x.Type == Discover:
@@ -55,28 +63,66 @@ func (x *exchange) answer(s *Server, out *outbox) {
 	}
 }
 
-// subnetOf chooses the subnet of a request: the relay's, else the one of the
-// address the client has, else the interface's; among several on an interface
-// the one that has the address asked for, or a reservation.
-func (set *settings) subnetOf(r *request) *Subnet {
-	for _, a := range []netip.Addr{r.GIAddr, r.CIAddr, r.localSource()} {
-		if a.IsValid() {
-			return set.containing(a, r)
+// subnetOf chooses the subnet of a request: the one the relay names, the one
+// the client selects where that is believed, the relay's own, the one of the
+// address the client has, else the interface's. No subnet, no answer: to
+// ignore what a relay names and serve another subnet would be wrong (RFC 3527,
+// section 3).
+func (set *settings) subnetOf(r *request, reserved netip.Addr) *Subnet {
+	if r.relay.link.IsValid() {
+		return set.containing(r.relay.link)
+	}
+	own := set.ownSubnet(r, reserved)
+	if selected := r.opts.addr(optSubnetSelect); own != nil && own.SubnetSelection && selected.IsValid() {
+		return set.containing(selected)
+	}
+	return own
+}
+
+// ownSubnet chooses by where the request came from.
+func (set *settings) ownSubnet(r *request, reserved netip.Addr) *Subnet {
+	if r.GIAddr.IsValid() {
+		return set.containing(r.GIAddr)
+	}
+	for _, a := range [...]netip.Addr{r.CIAddr, r.localSource()} {
+		if !a.IsValid() {
+			continue
+		}
+		if sub := set.containing(a); sub != nil || r.unicast {
+			return sub
 		}
 	}
-	var first *Subnet
-	reserved := set.machines.Reserved(r.Client)
+	return set.local(r, reserved)
+}
+
+// local chooses among the subnets of the interface: the one of the address
+// asked for, or reserved, else the first.
+func (set *settings) local(r *request, reserved netip.Addr) (first *Subnet) {
+	wanted := r.Asked
+	if !wanted.IsValid() {
+		wanted = reserved
+	}
 	for i := range set.subnets {
 		sub := &set.subnets[i]
 		switch {
-		case sub.Interface != r.link.ifname:
-		case r.Asked.IsValid() && sub.Prefix.Contains(r.Asked), !r.Asked.IsValid() && reserved.IsValid() && sub.Prefix.Contains(reserved):
+		case sub.Interface != r.link.ifname, sub.Relayed:
+		case wanted.IsValid() && sub.Prefix.Contains(wanted):
 			return sub
 		case first == nil:
 			first = sub
 		}
 	}
 	return first
+}
+
+// containing returns the subnet of a.
+func (set *settings) containing(a netip.Addr) *Subnet {
+	for i := range set.subnets {
+		if set.subnets[i].Prefix.Contains(a) {
+			return &set.subnets[i]
+		}
+	}
+	return nil
 }
 
 // localSource is the source address of an INFORM without ciaddr, or of a
@@ -88,45 +134,54 @@ func (r *request) localSource() netip.Addr {
 	return netip.Addr{}
 }
 
-// containing returns the subnet of a. A client that came by broadcast with an
-// address of nowhere is on the subnet of the interface: it moved.
-func (set *settings) containing(a netip.Addr, r *request) *Subnet {
-	var local *Subnet
-	for i := range set.subnets {
-		sub := &set.subnets[i]
-		if sub.Prefix.Contains(a) {
-			return sub
-		}
-		if sub.Interface == r.link.ifname && local == nil {
-			local = sub
-		}
-	}
-	if r.GIAddr.IsValid() || r.unicast {
-		return nil
-	}
-	return local
-}
-
 // discover offers an address (RFC 2131, section 4.3.1).
 func (x *exchange) discover() {
 	x.event(timeline.Event{Step: timeline.Discover})
+	if x.subnet.IPv6Only > 0 && x.wants(optIPv6Only) && !x.Client.boots() {
+		x.offerNothing("needs no IPv4 address") // RFC 8925, section 3.3
+		return
+	}
 	b := x.bid(x.Asked)
 	boot := x.boot(b.reserved)
 	addr, ok := x.s.Leases.Offer(b, boot, x.now)
-	if !ok {
-		x.event(timeline.Event{Step: timeline.NoAddr, Err: "no address left in " + x.subnet.Prefix.String()})
-		x.s.Log.Warn("no address left", "node", x.node, "mac", x.MAC, "subnet", x.subnet.Prefix)
-		return
+	switch {
+	case !ok:
+		x.exhausted()
+	case x.subnet.RapidCommit && x.opts.has(optRapidCommit):
+		x.claim(addr, true) // RFC 4039, section 3.1
+	default:
+		x.reply.start(&x.request, Offer, x.serverID)
+		x.fill(addr, boot)
+		x.send(timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File, Detail: boot.Problem})
 	}
-	x.reply.start(&x.request, Offer, x.subnet.Server)
-	x.fill(addr, boot)
-	x.send(timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File, Detail: boot.Problem})
+}
+
+// exhausted deals with a client for which there is no address: silence, unless
+// it wants to know that it must not make one up (RFC 2563, section 2.3).
+func (x *exchange) exhausted() {
+	x.event(timeline.Event{Step: timeline.NoAddr, Err: "no address left in " + x.subnet.Prefix.String()})
+	x.s.exhausted.Do(x.now, func() {
+		x.s.Log.Warn("no address left", "node", x.machine.Name, "mac", x.MAC, "subnet", x.subnet.Prefix)
+	})
+	if x.opts.has(optAutoConfigure) {
+		x.offerNothing("no address left")
+	}
+}
+
+// offerNothing sends an offer without an address.
+func (x *exchange) offerNothing(why string) {
+	x.reply.start(&x.request, Offer, x.serverID)
+	if x.opts.has(optAutoConfigure) {
+		x.reply.add(optAutoConfigure, 0)
+	}
+	x.reply.addNetwork(&x.request, x.subnet, x.machine.Name)
+	x.send(timeline.Event{Step: timeline.Offer, Detail: why})
 }
 
 func (x *exchange) bid(asked netip.Addr) bid {
 	return bid{
-		subnet: x.subnet, key: keyOf(x.subnet, &x.request), xid: x.xid,
-		reserved: x.machines.Reserved(x.Client), asked: asked,
+		subnet: x.subnet, key: keyOf(x.subnet, &x.request), xid: x.xid, classes: x.classes,
+		reserved: x.machine.Addr, asked: asked,
 	}
 }
 
@@ -137,14 +192,29 @@ func (x *exchange) boot(addr netip.Addr) Boot {
 	}
 	c := x.Client
 	c.Addr = addr
-	return x.machines.Boot(c, x.subnet.Server)
+	return x.set.machines.Boot(c, x.subnet.Server)
 }
 
 // fill adds what OFFER and ACK have in common.
 func (x *exchange) fill(addr netip.Addr, boot Boot) {
-	x.reply.addLease(&x.request, addr, x.subnet.leaseTime(&x.request))
-	x.reply.addNetwork(&x.request, x.subnet, x.node)
+	x.reply.addLease(&x.request, x.subnet, addr, x.leaseTime())
 	x.reply.addBoot(&x.request, x.subnet.Server, boot)
+	x.network()
+}
+
+// network adds the options of the client, the most specific first.
+func (x *exchange) network() {
+	x.reply.addOptions(&x.request, x.machine.Options)
+	for i := range x.set.classes {
+		if x.classes>>(firstClass+i)&1 != 0 {
+			x.reply.addOptions(&x.request, x.set.classes[i].Options)
+		}
+	}
+	x.reply.addOptions(&x.request, x.subnet.Options)
+	x.reply.addNetwork(&x.request, x.subnet, x.machine.Name)
+	if selected := x.opts.get(optSubnetSelect); x.subnet.SubnetSelection && len(selected) == 4 {
+		x.reply.add(optSubnetSelect, selected...) // RFC 3011, section 2: returned when it was used
+	}
 }
 
 // confirm answers a REQUEST in whichever state the client is (RFC 2131,
@@ -154,26 +224,35 @@ func (x *exchange) confirm() {
 	if !asked.IsValid() {
 		asked = x.CIAddr // RENEWING or REBINDING
 	}
-	if !asked.IsValid() {
+	switch {
+	case !asked.IsValid():
 		x.s.Metrics.dropped("request for no address")
-		return
-	}
-	if x.Server.IsValid() && x.Server != x.subnet.Server {
+	case x.foreign():
 		x.s.Leases.Withdraw(keyOf(x.subnet, &x.request))
 		x.event(timeline.Event{Step: timeline.Request, Addr: asked, Detail: "chose server " + x.Server.String()})
-		return
+	default:
+		x.event(timeline.Event{Step: timeline.Request, Addr: asked})
+		x.claim(asked, false)
 	}
-	x.event(timeline.Event{Step: timeline.Request, Addr: asked})
+}
+
+// foreign reports whether the message is for another server.
+func (x *exchange) foreign() bool {
+	return x.Server.IsValid() && x.Server != x.subnet.Server && x.Server != x.serverID
+}
+
+// claim binds an address to the client, or refuses it.
+func (x *exchange) claim(asked netip.Addr, rapid bool) {
 	c := claim{
-		bid: x.bid(asked), boot: x.boot(asked), selecting: x.Server.IsValid(),
-		dur: x.subnet.leaseTime(&x.request), clientID: x.opts.get(optClientID), hostname: x.opts.get(optHostName),
+		bid: x.bid(asked), boot: x.boot(asked), selecting: rapid || x.Server.IsValid(),
+		dur: x.leaseTime(), clientID: x.opts.get(optClientID), hostname: x.opts.get(optHostName),
 	}
 	v, boot, changes := x.s.Leases.Claim(c, x.now)
 	switch v {
 	case ack:
-		x.commit(acknowledgement{changes: changes, addr: asked, boot: boot})
+		x.commit(acknowledgement{changes: changes, addr: asked, boot: boot, rapid: rapid})
 	case nak:
-		x.reply.refuse(&x.request, x.subnet.Server, "address not available")
+		x.reply.refuse(&x.request, x.serverID, "address not available")
 		x.send(timeline.Event{Step: timeline.Nak, Addr: asked, Detail: "asked for an address it may not have"})
 	}
 }
@@ -185,6 +264,7 @@ type acknowledgement struct {
 	changes []store.Change
 	addr    netip.Addr // zero: nobody waits for an answer
 	boot    Boot
+	rapid   bool // answers a DISCOVER (RFC 4039)
 }
 
 // commit has the committer settle a once its changes are on disk.
@@ -202,8 +282,11 @@ func (a *acknowledgement) settle(out *outbox, err error) {
 	case err != nil:
 		x.event(timeline.Event{Step: timeline.Ack, Addr: a.addr, Err: "lease could not be written to disk"})
 	default:
-		x.reply.start(&x.request, Ack, x.subnet.Server)
+		x.reply.start(&x.request, Ack, x.serverID)
 		x.reply.setAddr(offCIAddr, x.CIAddr)
+		if a.rapid {
+			x.reply.add(optRapidCommit)
+		}
 		x.fill(a.addr, a.boot)
 		x.send(timeline.Event{Step: timeline.Ack, Addr: a.addr, File: a.boot.File, Detail: a.boot.Problem})
 	}
@@ -211,7 +294,7 @@ func (a *acknowledgement) settle(out *outbox, err error) {
 
 // decline quarantines an address (RFC 2131, section 4.3.3).
 func (x *exchange) decline() {
-	if x.Server.IsValid() && x.Server != x.subnet.Server {
+	if x.foreign() {
 		return
 	}
 	changes, ok := x.s.Leases.Decline(keyOf(x.subnet, &x.request), x.Asked, x.now)
@@ -220,13 +303,13 @@ func (x *exchange) decline() {
 		return
 	}
 	x.event(timeline.Event{Step: timeline.Decline, Addr: x.Asked, Err: "another host uses the address"})
-	x.s.Log.Warn("address declined: another host uses it", "node", x.node, "mac", x.MAC, "ip", x.Asked)
+	x.s.Log.Warn("address declined: another host uses it", "node", x.machine.Name, "mac", x.MAC, "ip", x.Asked)
 	x.commit(acknowledgement{changes: changes})
 }
 
 // release ends a lease (RFC 2131, section 4.3.4).
 func (x *exchange) release() {
-	if x.Server.IsValid() && x.Server != x.subnet.Server {
+	if x.foreign() {
 		return
 	}
 	changes, ok := x.s.Leases.Release(keyOf(x.subnet, &x.request), x.CIAddr, x.now)
@@ -241,11 +324,11 @@ func (x *exchange) release() {
 // inform gives parameters, and no lease, to a client that has an address (RFC
 // 2131, section 4.3.5).
 func (x *exchange) inform() {
-	x.reply.start(&x.request, Ack, x.subnet.Server)
+	x.reply.start(&x.request, Ack, x.serverID)
 	x.reply.setAddr(offCIAddr, x.CIAddr)
-	x.reply.addNetwork(&x.request, x.subnet, x.node)
 	boot := x.boot(x.CIAddr)
 	x.reply.addBoot(&x.request, x.subnet.Server, boot)
+	x.network()
 	x.send(timeline.Event{Step: timeline.Inform, Addr: x.CIAddr, File: boot.File})
 }
 
@@ -262,7 +345,7 @@ func (x *exchange) pxe() {
 	if boot.File == "" {
 		return
 	}
-	x.reply.start(&x.request, Ack, x.subnet.Server)
+	x.reply.start(&x.request, Ack, x.serverID)
 	x.reply.setAddr(offCIAddr, x.CIAddr)
 	x.reply.addBoot(&x.request, x.subnet.Server, boot)
 	x.reply.addString(optClass, classPXE)
@@ -323,27 +406,25 @@ func (m *made) sent(reply *outbound) {
 	m.exchange.event(m.event)
 }
 
-// warnSend logs a failure to send, at most once a minute: it fails for
-// everybody at once.
+// warnSend logs a failure to send: it fails for everybody at once.
 func (x *exchange) warnSend(d destination, err error) {
-	last, now := x.s.sendErr.Load(), x.now.Unix()
-	if now-last >= int64(sendErrLog/time.Second) && x.s.sendErr.CompareAndSwap(last, now) {
-		x.s.Log.Warn("reply not sent", "node", x.node, "mac", x.MAC, "ip", d.to, "iface", x.link.ifname, "err", err)
-	}
+	x.s.unsent.Do(x.now, func() {
+		x.s.Log.Warn("reply not sent", "node", x.machine.Name, "mac", x.MAC, "ip", d.to, "iface", x.link.ifname, "err", err)
+	})
 }
 
 // event records a step of this client. What a node does is worth a line in the
 // log, what others on the segment do only for those who look.
 func (x *exchange) event(e timeline.Event) {
-	e.Node, e.MAC, e.Stage, e.Arch = x.node, x.MAC, x.Client.Stage, x.Client.Arch.String()
+	e.Node, e.MAC, e.Stage, e.Arch = x.machine.Name, x.MAC, x.Client.Stage, x.Client.Arch.String()
 	x.s.Record(e)
 	level := slog.LevelDebug
-	if x.node != "" {
+	if x.machine.Name != "" {
 		level = slog.LevelInfo
 	}
 	if !x.s.Log.Enabled(context.Background(), level) {
 		return
 	}
-	x.s.Log.Log(context.Background(), level, string(e.Step), "node", x.node, "mac", x.MAC, "ip", e.Addr,
+	x.s.Log.Log(context.Background(), level, string(e.Step), "node", x.machine.Name, "mac", x.MAC, "ip", e.Addr,
 		"xid", hex.EncodeToString(x.xid[:]), "iface", x.link.ifname, "arch", e.Arch, "stage", e.Stage, "file", e.File, "err", e.Err)
 }

@@ -67,22 +67,31 @@ const (
 	classHTTP = "HTTPClient"
 )
 
-// isIPXE reports whether iPXE is asking: by its user class, which it sends raw
-// and others as the list of RFC 3004, or by its own option 175.
+// isIPXE reports whether iPXE is asking: by its user class, or by its own
+// option 175.
 func isIPXE(o options) bool {
+	if isUserClass(o, "iPXE") {
+		return true
+	}
+	own := o.get(optIPXE)
+	return len(own) >= 2 && len(own) >= 2+int(own[1]) // at least one whole sub-option
+}
+
+// isUserClass reports whether option 77 is name, raw as iPXE sends it, or lists
+// it (RFC 3004, section 4).
+func isUserClass(o options, name string) bool {
 	class := o.get(optUserClass)
-	if string(class) == "iPXE" {
+	if string(class) == name {
 		return true
 	}
 	for len(class) > 0 && len(class) > int(class[0]) {
 		end := 1 + int(class[0])
-		if string(class[1:end]) == "iPXE" {
+		if string(class[1:end]) == name {
 			return true
 		}
 		class = class[end:]
 	}
-	own := o.get(optIPXE)
-	return len(own) >= 2 && len(own) >= 2+int(own[1]) // at least one whole sub-option
+	return false
 }
 
 // archOption reads the first type of option 93, a list of 16-bit numbers.

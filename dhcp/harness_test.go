@@ -32,22 +32,25 @@ var (
 func testSubnet() Subnet {
 	return Subnet{
 		Interface: "eth0", Prefix: netip.MustParsePrefix("10.77.0.0/24"), Server: serverAddr,
-		Pools:  []Range{{netip.MustParseAddr("10.77.0.100"), netip.MustParseAddr("10.77.0.199")}},
+		Pools:  []Pool{pool10("10.77.0.100", "10.77.0.199")},
 		Router: netip.MustParseAddr("10.77.0.254"), DNS: []netip.Addr{netip.MustParseAddr("10.77.0.53")},
 		Domain: "mtl", Lease: time.Hour, BootLease: 20 * time.Minute, Authoritative: true,
 	}
 }
 
+func pool10(first, last string) Pool {
+	return Pool{Range: Range{netip.MustParseAddr(first), netip.MustParseAddr(last)}}
+}
+
 // fixed is an inventory of reserved addresses by MAC.
 type fixed map[node.MAC]netip.Addr
 
-func (f fixed) Name(c Client) string {
+func (f fixed) Find(c Client) Machine {
 	if f[c.MAC].IsValid() {
-		return "ncn-m001"
+		return Machine{Name: "ncn-m001", Addr: f[c.MAC]}
 	}
-	return ""
+	return Machine{}
 }
-func (f fixed) Reserved(c Client) netip.Addr { return f[c.MAC] }
 func (f fixed) Reservations() (all []netip.Addr) {
 	for _, a := range f {
 		all = append(all, a)
@@ -157,13 +160,14 @@ func (p *pipe) Close() error                    { return nil }
 
 // bench is a running server in a synctest bubble.
 type bench struct {
-	t      *testing.T
-	server *Server
-	disk   *disk
-	dhcp   *pipe
-	pxe    *pipe
-	events []timeline.Event
-	stop   func()
+	t       *testing.T
+	server  *Server
+	disk    *disk
+	dhcp    *pipe
+	pxe     *pipe
+	events  []timeline.Event
+	classes []Class // of the next start
+	stop    func()
 }
 
 // run starts a server for the subnets and calls test in a bubble of fake time.
@@ -188,7 +192,7 @@ func (b *bench) start(subnets []Subnet, machines Machines) {
 	if err := b.server.Leases.Load(b.disk); err != nil {
 		b.t.Fatal(err)
 	}
-	b.server.Configure(subnets, machines)
+	b.server.Configure(subnets, b.classes, machines)
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan error)
 	go func() {

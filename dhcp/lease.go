@@ -20,7 +20,7 @@ type key struct {
 }
 
 func keyOf(s *Subnet, r *request) key {
-	if r.htype == htypeEthernet {
+	if r.htype == htypeEthernet && !(s.ByClientID && r.opts.has(optClientID)) {
 		var id [7]byte
 		id[0] = htypeEthernet
 		copy(id[1:], r.MAC[:])
@@ -76,6 +76,7 @@ type record struct {
 	expires  int64
 	clientID string
 	hostname string
+	known    bool // its client is of the inventory: strangers do not get the address; not stored
 
 	position int32         // in Leases.ending; -1: not there
 	idle     *list.Element // in the idle list of its space; nil: not there

@@ -40,8 +40,10 @@ type Leases struct {
 // A space is the addresses of one subnet.
 type space struct {
 	*Subnet
-	pools []*pool
-	idle  *list.List // of *record that ended, oldest first: the next addresses to reuse
+	pools   []*pool
+	idle    [2]*list.List // of *record that ended, oldest first, the next to reuse: of strangers, of known machines
+	strange int           // offers to strangers that are open
+	most    int           // of these at one time
 }
 
 // An offer is a promise of an address in memory.
@@ -50,7 +52,9 @@ type offer struct {
 	addr    uint32
 	xid     [4]byte
 	boot    Boot // so that offer and ACK say the same, whatever was configured in between
+	made    int64
 	expires int64
+	strange *space        // counted there; nil: not to a stranger
 	el      *list.Element // in Leases.holds
 }
 
@@ -90,23 +94,28 @@ func (l *Leases) adoptLocked(r *record) {
 	}
 }
 
-// Configure sets the subnets and the addresses reserved in them. Leases stay.
-func (l *Leases) Configure(subnets []Subnet, reserved []netip.Addr) {
+// Configure sets the subnets, the classes that their pools are for, and the
+// inventory. Leases stay.
+func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.spaces, l.reserved, l.ending = map[uint32]*space{}, map[uint32]bool{}, nil
 	for i := range subnets {
-		l.spaces[number(subnets[i].Prefix.Addr())] = newSpace(&subnets[i])
+		l.spaces[number(subnets[i].Prefix.Addr())] = newSpace(&subnets[i], classes)
 	}
-	for _, a := range reserved {
+	for _, a := range machines.Reservations() {
 		l.reserved[number(a)] = true
 		l.markLocked(number(a), true)
 	}
-	for a := range l.offered {
+	for a, o := range l.offered {
 		l.markLocked(a, true)
+		if o.strange != nil {
+			l.countLocked(o, o.key.subnet)
+		}
 	}
 	for _, r := range slices.SortedFunc(maps.Values(l.byAddr), byExpiry) {
 		r.position, r.idle = -1, nil
+		r.known = machines.Find(Client{MAC: r.key.mac()}).Name != ""
 		l.markLocked(r.addr, true)
 		l.fileLocked(r)
 	}
@@ -116,18 +125,31 @@ func byExpiry(a, b *record) int {
 	return cmp.Or(cmp.Compare(a.expires, b.expires), cmp.Compare(a.addr, b.addr))
 }
 
-func newSpace(s *Subnet) *space {
-	sp := &space{Subnet: s, idle: list.New()}
+// strangersShare is the part of a subnet's addresses that may be offered to
+// strangers and not taken at one time: offers cost a hostile host nothing.
+const strangersShare = 4 // a quarter
+
+func newSpace(s *Subnet, classes []Class) *space {
+	sp := &space{Subnet: s, idle: [2]*list.List{list.New(), list.New()}, most: 16}
 	for _, r := range s.Pools {
-		p := newPool(r)
+		p := newPool(r.Range)
+		p.class = classBit(classes, r.Class)
 		for _, x := range s.Exclude {
 			for a := max(number(x.First), p.first); a <= min(number(x.Last), p.first+p.size-1); a++ {
 				p.mark(a, true)
 			}
 		}
 		sp.pools = append(sp.pools, p)
+		sp.most += int(p.size / strangersShare)
 	}
 	return sp
+}
+
+// countLocked counts an offer to a stranger.
+func (l *Leases) countLocked(o *offer, subnet uint32) {
+	if o.strange = l.spaces[subnet]; o.strange != nil {
+		o.strange.strange++
+	}
 }
 
 // markLocked takes or frees an address in whatever pool it is of.
@@ -154,7 +176,7 @@ func (l *Leases) unfileLocked(r *record) {
 		heap.Remove(&l.ending, int(r.position))
 	}
 	if sp := l.spaces[r.key.subnet]; r.idle != nil && sp != nil {
-		sp.idle.Remove(r.idle)
+		sp.idleOf(r).Remove(r.idle)
 	}
 	r.idle = nil
 }
@@ -162,8 +184,16 @@ func (l *Leases) unfileLocked(r *record) {
 // idleLocked makes an ended lease's address the last in the row for reuse.
 func (l *Leases) idleLocked(r *record) {
 	if sp := l.spaces[r.key.subnet]; sp != nil {
-		r.idle = sp.idle.PushBack(r)
+		r.idle = sp.idleOf(r).PushBack(r)
 	}
+}
+
+// idleOf returns the list that r stands in when it is idle.
+func (sp *space) idleOf(r *record) *list.List {
+	if r.known {
+		return sp.idle[1]
+	}
+	return sp.idle[0]
 }
 
 // expireLocked notes the leases and offers that have ended by now. Its cost is
@@ -207,6 +237,9 @@ func (l *Leases) withdrawLocked(o *offer) {
 	delete(l.offers, o.key)
 	delete(l.offered, o.addr)
 	l.holds.Remove(o.el)
+	if o.strange != nil {
+		o.strange.strange--
+	}
 	l.freeLocked(o.addr)
 }
 
@@ -216,8 +249,12 @@ type bid struct {
 	key      key
 	reserved netip.Addr // address reserved for the client's node; zero: none
 	asked    netip.Addr // address it would like; zero: any
+	classes  classSet
 	xid      [4]byte
 }
+
+// stranger reports whether the inventory does not know the client.
+func (b *bid) stranger() bool { return b.classes&bitUnknown != 0 }
 
 // Offer chooses an address for b and holds it. It reports whether there is one.
 // boot is what the client is told to load, kept for its ACK.
@@ -242,10 +279,13 @@ func (l *Leases) holdLocked(b bid, a uint32, boot Boot, now int64) {
 		o = nil
 	}
 	if o == nil {
-		o = &offer{key: b.key, addr: a}
+		o = &offer{key: b.key, addr: a, made: now}
 		o.el = l.holds.PushBack(o)
 		l.offers[b.key], l.offered[a] = o, o
 		l.markLocked(a, true)
+		if b.stranger() {
+			l.countLocked(o, b.key.subnet)
+		}
 	}
 	o.xid, o.boot, o.expires = b.xid, boot, now+int64(offerHold/time.Second)
 	l.holds.MoveToBack(o.el)
@@ -275,7 +315,36 @@ func (l *Leases) allowedLocked(b bid, a uint32) bool {
 	if addr == b.reserved {
 		return b.subnet.Prefix.Contains(addr)
 	}
-	return b.subnet.pooled(addr) && !l.reserved[a]
+	sp := l.spaces[b.key.subnet]
+	if sp == nil || l.reserved[a] || within(b.subnet.Exclude, addr) {
+		return false
+	}
+	for _, p := range sp.pools {
+		if p.contains(a) {
+			return b.mayUse(p)
+		}
+	}
+	return false
+}
+
+// mayUse reports whether the client may have addresses of p.
+func (b *bid) mayUse(p *pool) bool {
+	switch {
+	case p.class&b.classes != 0:
+		return true
+	case b.stranger() && b.subnet.Unknown == QuarantineUnknown:
+		return false
+	}
+	return p.class == 0
+}
+
+func within(ranges []Range, a netip.Addr) bool {
+	for _, r := range ranges {
+		if r.Contains(a) {
+			return true
+		}
+	}
+	return false
 }
 
 // availableLocked reports whether nobody but the client itself holds a.
@@ -290,20 +359,66 @@ func (l *Leases) availableLocked(k key, a uint32, now int64) bool {
 // reusable reports whether somebody else may have the address of r.
 func reusable(r *record, now int64) bool { return now >= r.expires+int64(reuseGrace/time.Second) }
 
-// newLocked finds an address that was never leased, or else the one whose
-// lease ended first.
+// newLocked finds an address that was never leased, first in the pools of the
+// client's classes, or else the one whose lease ended first. A stranger does
+// not get an address that a known machine had.
 func (l *Leases) newLocked(b bid, now int64) (uint32, bool) {
 	sp := l.spaces[b.key.subnet]
-	if sp == nil {
+	if sp == nil || b.stranger() && !l.roomLocked(b, sp, now) {
 		return 0, false
 	}
-	h := b.key.hash()
-	for _, p := range sp.pools {
-		if a, ok := p.free(h); ok {
-			return a, true
+	if a, ok := sp.unused(b); ok {
+		return a, true
+	}
+	if a, ok := l.reuseLocked(sp.idle[0], b, now); ok || b.stranger() {
+		return a, ok
+	}
+	return l.reuseLocked(sp.idle[1], b, now)
+}
+
+// roomLocked reports whether one more offer to a stranger may be open. When
+// there are too many, the oldest gives way, unless it is so young that its
+// client may still be about to take it.
+func (l *Leases) roomLocked(b bid, sp *space, now int64) bool {
+	if sp.strange < sp.most || l.offers[b.key] != nil {
+		return true
+	}
+	for el := l.holds.Front(); el != nil; el = el.Next() {
+		o := el.Value.(*offer)
+		if now-o.made < int64(youngOffer/time.Second) {
+			return false
+		}
+		if o.strange == sp {
+			l.withdrawLocked(o)
+			return true
 		}
 	}
-	for el := sp.idle.Front(); el != nil; el = el.Next() {
+	return false
+}
+
+// youngOffer is how long firmware may take to ask for an offered address:
+// OVMF waits 4 s for more offers, and asks again after 4 s.
+const youngOffer = 10 * time.Second
+
+// unused finds an address that nobody ever had.
+func (sp *space) unused(b bid) (uint32, bool) {
+	h := b.key.hash()
+	for _, ofClass := range [...]bool{true, false} {
+		for _, p := range sp.pools {
+			if (p.class != 0) != ofClass || !b.mayUse(p) {
+				continue
+			}
+			if a, ok := p.free(h); ok {
+				return a, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// reuseLocked finds the address in idle whose lease ended first.
+func (l *Leases) reuseLocked(idle *list.List, b bid, now int64) (uint32, bool) {
+	for el := idle.Front(); el != nil; el = el.Next() {
 		r := el.Value.(*record)
 		if !reusable(r, now) {
 			break // the rest ended later still
@@ -404,7 +519,7 @@ func (l *Leases) bindLocked(c claim, now int64) (changes []store.Change) {
 		l.byKey[c.key], l.byAddr[asked] = r, r
 	}
 	l.unfileLocked(r)
-	r.state, r.expires = Bound, now+int64(c.dur/time.Second)
+	r.state, r.expires, r.known = Bound, now+int64(c.dur/time.Second), !c.stranger()
 	r.clientID, r.hostname = kept(r.clientID, c.clientID), kept(r.hostname, c.hostname)
 	l.fileLocked(r)
 	l.markLocked(asked, true)

@@ -47,6 +47,7 @@ type request struct {
 	CIAddr  netip.Addr // zero: 0.0.0.0
 	GIAddr  netip.Addr // relay agent; zero: none
 	Client  Client
+	relay   relayInfo
 	link    *link
 	from    netip.AddrPort // source of the packet
 	unicast bool           // sent to us, not to everybody

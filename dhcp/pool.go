@@ -12,7 +12,10 @@ import (
 type pool struct {
 	first, size uint32
 	used        []uint64
+	class       classSet // zero: for all
 }
+
+func (p *pool) contains(a uint32) bool { return a-p.first < p.size }
 
 func newPool(r Range) *pool {
 	first, last := number(r.First), number(r.Last)

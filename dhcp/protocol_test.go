@@ -262,7 +262,7 @@ func TestC17Inform(t *testing.T) {
 
 func TestC18PoolExhausted(t *testing.T) {
 	sub := testSubnet()
-	sub.Pools = []Range{{netip.MustParseAddr("10.77.0.100"), netip.MustParseAddr("10.77.0.101")}}
+	sub.Pools = []Pool{pool10("10.77.0.100", "10.77.0.101")}
 	run(t, []Subnet{sub}, fixed{}, func(b *bench) {
 		first := b.lease(m1)
 		b.lease(m2)
@@ -438,8 +438,8 @@ func TestC28NotForUs(t *testing.T) {
 // RFC 3046, section 2.2; RFC 2131, section 4.1.
 func TestC29C32C36Relay(t *testing.T) {
 	sub := testSubnet()
-	sub.Prefix, sub.Interface = netip.MustParsePrefix("10.88.0.0/24"), "elsewhere"
-	sub.Pools = []Range{{netip.MustParseAddr("10.88.0.100"), netip.MustParseAddr("10.88.0.199")}}
+	sub.Prefix, sub.Relayed = netip.MustParsePrefix("10.88.0.0/24"), true
+	sub.Pools = []Pool{pool10("10.88.0.100", "10.88.0.199")}
 	relay := netip.MustParseAddr("10.88.0.1")
 	run(t, []Subnet{testSubnet(), sub}, fixed{}, func(b *bench) {
 		agent := []byte{1, 4, 'e', 't', 'h', '0', 2, 1, 'x', 151, 0}

@@ -201,7 +201,7 @@ func TestSystemGetsNoBootFile(t *testing.T) {
 func TestOfferAndAckNameTheSameFile(t *testing.T) {
 	run(t, []Subnet{testSubnet()}, named{file: "old.efi"}, func(b *bench) {
 		addr := yiaddr(b.golden("ovmf_pxe_discover")).As4()
-		b.server.Configure([]Subnet{testSubnet()}, named{file: "new.efi"})
+		b.server.Configure([]Subnet{testSubnet()}, nil, named{file: "new.efi"})
 		wantFile(t, "ack", b.golden("ovmf_pxe_request", setOption(50, addr[:]...)), "old.efi")
 	})
 }
@@ -232,7 +232,7 @@ func TestNewReservationMovesClient(t *testing.T) {
 	mine := netip.MustParseAddr("10.77.0.11")
 	run(t, []Subnet{testSubnet()}, fixed{}, func(b *bench) {
 		before := b.lease(m1)
-		b.server.Configure([]Subnet{testSubnet()}, fixed{m1: mine})
+		b.server.Configure([]Subnet{testSubnet()}, nil, fixed{m1: mine})
 		b.must(renewing(m1, before), dhcpv4.MessageTypeNak)
 		if got := b.lease(m1); got != mine {
 			t.Errorf("after the reservation: got %v, want %v", got, mine)
@@ -276,7 +276,7 @@ func FuzzParse(f *testing.F) {
 		}
 		var p reply
 		p.start(&r, Offer, serverAddr)
-		p.addLease(&r, serverAddr, time.Hour)
+		p.addLease(&r, &sub, serverAddr, time.Hour)
 		p.addNetwork(&r, &sub, "ncn-m001")
 		p.addBoot(&r, serverAddr, Boot{File: "snponly.efi"})
 		out := p.marshal(&r)

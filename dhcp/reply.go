@@ -51,15 +51,38 @@ func (p *reply) refuse(r *request, server netip.Addr, why string) {
 
 // addLease adds an address and its times. T1 and T2 are what a client computes
 // itself (RFC 2131, section 4.4.5), so they are sent only when asked for.
-func (p *reply) addLease(r *request, addr netip.Addr, d time.Duration) {
+func (p *reply) addLease(r *request, s *Subnet, addr netip.Addr, d time.Duration) {
 	p.setAddr(offYIAddr, addr)
-	seconds := uint32(d / time.Second)
-	p.addUint32(optLeaseTime, seconds)
+	p.addSeconds(optLeaseTime, d)
+	if s.Renew > 0 && s.Renew < s.Rebind && s.Rebind < d {
+		p.addSeconds(optRenewal, s.Renew)
+		p.addSeconds(optRebinding, s.Rebind)
+		return
+	}
 	if r.wants(optRenewal) {
-		p.addUint32(optRenewal, seconds/2)
+		p.addSeconds(optRenewal, d/2)
 	}
 	if r.wants(optRebinding) {
-		p.addUint32(optRebinding, seconds/8*7)
+		p.addSeconds(optRebinding, d/8*7)
+	}
+}
+
+func (p *reply) addSeconds(code byte, d time.Duration) { p.addUint32(code, uint32(d/time.Second)) }
+
+// addOptions adds what an administrator set and the client asked for, unless a
+// more specific place has set it already. A client that takes classless routes
+// ignores the router option, and should not be sent it (RFC 3442).
+func (p *reply) addOptions(r *request, list []Option) {
+	for i := range list {
+		o := &list[i]
+		if !o.Always && !r.wants(o.Code) || p.has(o.Code) {
+			continue
+		}
+		p.add(o.Code, o.Value...)
+		if o.Code == optRoutes {
+			p.bar(optRouter)
+			p.bar(optStaticRoutes)
+		}
 	}
 }
 
@@ -77,6 +100,9 @@ func (p *reply) addNetwork(r *request, s *Subnet, hostname string) {
 	}
 	if r.wants(optHostName) && hostname != "" {
 		p.addString(optHostName, hostname)
+	}
+	if r.wants(optIPv6Only) && s.IPv6Only > 0 && !r.Client.boots() {
+		p.addSeconds(optIPv6Only, s.IPv6Only)
 	}
 }
 

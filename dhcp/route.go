@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"cmp"
 	"net/netip"
 
 	"bootd/internal/node"
@@ -33,7 +34,7 @@ func route(r *request, p *reply) destination {
 	case r.on4011:
 		return destination{to: r.from, fromPort: PXEPort}
 	case r.GIAddr.IsValid():
-		return to(r.GIAddr, ServerPort)
+		return to(r.GIAddr, cmp.Or(r.relay.port, ServerPort))
 	case p.typ == Nak:
 		return to(everybody, ClientPort)
 	case r.CIAddr.IsValid():

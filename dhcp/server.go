@@ -20,12 +20,12 @@ import (
 
 // Bounds of the packets' path.
 const (
-	maxPacket  = 1536            // bytes read of a packet; the rest of a longer one is options we can do without
-	batchLen   = 64              // packets read in one system call
-	queueLen   = 16              // batches of leases that wait for the disk; then receivers wait, and the sockets fill
-	commitMax  = 1024            // leases per disk write
-	maxAge     = 2 * time.Second // of a request that is still answered: later its client asks anew
-	sendErrLog = time.Minute
+	maxPacket = 1536            // bytes read of a packet; the rest of a longer one is options we can do without
+	batchLen  = 64              // packets read in one system call
+	queueLen  = 16              // batches of leases that wait for the disk; then receivers wait, and the sockets fill
+	commitMax = 1024            // leases per disk write
+	maxAge    = 2 * time.Second // of a request that is still answered: later its client asks anew
+	warnEvery = time.Minute     // of one kind
 )
 
 // A Store makes lease changes durable: when Apply returns nil they are on
@@ -43,14 +43,27 @@ type Server struct {
 	Log     *slog.Logger         // nil discards
 	Metrics *Metrics             // nil counts nowhere
 
-	settings atomic.Pointer[settings]
-	commits  chan []acknowledgement
-	sendErr  atomic.Int64 // Unix seconds of the last send error logged at Warn
+	settings          atomic.Pointer[settings]
+	commits           chan []acknowledgement
+	limit             *limiter
+	unsent, exhausted seldom
+}
+
+// seldom limits a warning that would come for every client to one a minute.
+type seldom struct{ last atomic.Int64 } // Unix seconds
+
+// Do calls f unless it was called within the last minute.
+func (s *seldom) Do(now time.Time, f func()) {
+	last := s.last.Load()
+	if now.Unix()-last >= int64(warnEvery/time.Second) && s.last.CompareAndSwap(last, now.Unix()) {
+		f()
+	}
 }
 
 // settings is what a reload replaces as a whole.
 type settings struct {
 	subnets  []Subnet
+	classes  []Class
 	machines Machines
 }
 
@@ -61,11 +74,11 @@ type link struct {
 	port   uint16
 }
 
-// Configure replaces the subnets and the machines. Requests under way finish
-// under the old ones.
-func (s *Server) Configure(subnets []Subnet, machines Machines) {
-	s.Leases.Configure(subnets, machines.Reservations())
-	s.settings.Store(&settings{subnets, machines})
+// Configure replaces the subnets, the classes (at most MaxClasses) and the
+// machines. Requests under way finish under the old ones.
+func (s *Server) Configure(subnets []Subnet, classes []Class, machines Machines) {
+	s.Leases.Configure(subnets, classes, machines)
+	s.settings.Store(&settings{subnets, classes, machines})
 }
 
 // Ports is the open sockets of one interface.
@@ -152,7 +165,7 @@ func (s *Server) receivers(l *link) int {
 }
 
 func (s *Server) setDefaults() {
-	s.commits = make(chan []acknowledgement, queueLen)
+	s.commits, s.limit = make(chan []acknowledgement, queueLen), newLimiter()
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
@@ -224,7 +237,13 @@ func (s *Server) handle(l *link, x *exchange, out *outbox) {
 	}
 	x.link, x.from, x.on4011 = l, x.peer, l.port == PXEPort
 	x.unicast = x.to.IsValid() && x.to != everybody
+	x.relay = readRelay(x.opts.get(optAgent), x.from.Port())
+	x.unicast = x.unicast && !x.GIAddr.IsValid() || x.relay.unicast
 	s.Metrics.received(x.Type)
+	if s.tooMany(&x.request, x.arrived) {
+		s.Metrics.dropped("too many")
+		return
+	}
 	x.answer(s, out)
 }
 

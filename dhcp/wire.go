@@ -40,6 +40,7 @@ const (
 	optPad           = 0
 	optSubnetMask    = 1
 	optRouter        = 3
+	optStaticRoutes  = 33
 	optDNS           = 6
 	optHostName      = 12
 	optDomainName    = 15
@@ -60,9 +61,14 @@ const (
 	optTFTPServer    = 66
 	optBootFile      = 67
 	optUserClass     = 77
+	optRapidCommit   = 80
 	optAgent         = 82
 	optArch          = 93
 	optMachineID     = 97
+	optIPv6Only      = 108
+	optAutoConfigure = 116
+	optSubnetSelect  = 118
+	optRoutes        = 121
 	optIPXE          = 175 // iPXE's own sub-options
 	optEnd           = 255
 )
@@ -173,7 +179,8 @@ type reply struct {
 	typ  MessageType
 	buf  []byte // header, then options
 	opts []span
-	tail []byte // option 82, whole
+	seen [4]uint64 // set of the codes that are in, or must not come in
+	tail []byte    // option 82, whole
 }
 
 // span is where an option stands in reply.buf.
@@ -189,13 +196,24 @@ func (p *reply) begin() {
 	}
 	p.buf = p.buf[:headerLen]
 	clear(p.buf)
-	p.opts, p.tail = p.opts[:0], nil
+	p.opts, p.seen, p.tail = p.opts[:0], [4]uint64{}, nil
 	p.buf[offOp] = opReply
 	copy(p.buf[offCookie:], cookie[:])
 }
 
-// add adds an option. A value over 255 bytes is split (RFC 3396, section 5).
+// has reports whether an option is in, or must not come in.
+func (p *reply) has(code byte) bool { return p.seen[code/64]>>(code%64)&1 != 0 }
+
+// bar keeps an option out.
+func (p *reply) bar(code byte) { p.seen[code/64] |= 1 << (code % 64) }
+
+// add adds an option, unless it is there already. A value over 255 bytes is
+// split (RFC 3396, section 5).
 func (p *reply) add(code byte, value ...byte) {
+	if p.has(code) {
+		return
+	}
+	p.bar(code)
 	start := len(p.buf)
 	for {
 		n := min(len(value), 255)

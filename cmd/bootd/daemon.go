@@ -180,7 +180,7 @@ func (d *daemon) openState() error {
 	if err := d.dhcp.Leases.Load(leases); err != nil {
 		return fmt.Errorf("leases: %w", err)
 	}
-	d.dhcp.Configure(subnets(d.cfg), d.world.Load())
+	d.dhcp.Configure(subnets(d.cfg), nil, d.world.Load())
 	return nil
 }
 
@@ -367,7 +367,7 @@ func (d *daemon) identify(a netip.Addr) (string, node.MAC) {
 	if !ok || lease.MAC.IsZero() {
 		return "", node.MAC{}
 	}
-	return d.world.Load().name(lease.MAC, node.UUID{}), lease.MAC
+	return d.world.Load().name(lease.MAC), lease.MAC
 }
 
 // record takes a step of a machine, from whichever protocol. Nodes are as many

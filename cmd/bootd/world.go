@@ -58,30 +58,23 @@ func (w *world) Decide(m ipxe.Machine) deploy.Decision {
 	return w.decide(n)
 }
 
-// node finds who a DHCP client is: a node, or its BMC by the name that source
-// 004 gives it.
-func (w *world) node(c dhcp.Client) (*node.Node, bool) { return w.inv.Find(c.MAC, c.UUID, "") }
-
-// Name implements dhcp.Machines.
-func (w *world) Name(c dhcp.Client) string { return w.name(c.MAC, c.UUID) }
-
-func (w *world) name(mac node.MAC, uuid node.UUID) string {
-	if n, ok := w.inv.Find(mac, uuid, ""); ok {
-		return n.Name
+// Find implements dhcp.Machines.
+func (w *world) Find(c dhcp.Client) dhcp.Machine {
+	if n, ok := w.inv.Find(c.MAC, c.UUID, ""); ok {
+		return dhcp.Machine{Name: n.Name, Addr: n.Addr}
 	}
-	if n, ok := w.inv.ByBMC(mac); ok {
-		return n.Name + "-mgmt"
+	if n, ok := w.inv.ByBMC(c.MAC); ok {
+		return dhcp.Machine{Name: bmcName(n), BMC: true}
 	}
-	return ""
+	return dhcp.Machine{}
 }
 
-// Reserved implements dhcp.Machines.
-func (w *world) Reserved(c dhcp.Client) netip.Addr {
-	if n, ok := w.node(c); ok {
-		return n.Addr
-	}
-	return netip.Addr{}
-}
+// bmcName is what a site of source 004 calls the BMC of a node.
+func bmcName(n *node.Node) string { return n.Name + "-mgmt" }
+
+// name returns what the machine with this address is called; empty: it is not
+// in the inventory.
+func (w *world) name(mac node.MAC) string { return w.Find(dhcp.Client{MAC: mac}).Name }
 
 // Reservations implements dhcp.Machines.
 func (w *world) Reservations() (all []netip.Addr) {
@@ -147,10 +140,18 @@ func subnets(cfg *config.Config) []dhcp.Subnet {
 	for i, s := range cfg.Subnets {
 		out[i] = dhcp.Subnet{
 			Interface: s.Interface, Prefix: s.Prefix, Server: s.Server,
-			Pools: ranges(s.Pools), Exclude: ranges(s.Excluded()),
+			Pools: pools(s.Pools), Exclude: ranges(s.Excluded()),
 			Router: s.Router, DNS: s.DNS, NTP: s.NTP, Domain: s.Domain,
 			Lease: s.Lease, BootLease: s.BootLease, Authoritative: s.Authoritative,
 		}
+	}
+	return out
+}
+
+func pools(in []config.Range) []dhcp.Pool {
+	out := make([]dhcp.Pool, len(in))
+	for i, r := range in {
+		out[i] = dhcp.Pool{Range: dhcp.Range(r)}
 	}
 	return out
 }
