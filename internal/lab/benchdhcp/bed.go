@@ -99,8 +99,8 @@ func (b *bed) close() error {
 	return errors.Join(b.net.Close(), os.RemoveAll(b.dir))
 }
 
-// nice is the priority of servers and generator alike: what else the machine
-// does is to disturb neither.
+// nice is the priority of the generator and, by inheritance, of the servers:
+// what else the machine does is to disturb neither.
 const nice = -15
 
 // pin moves this process, and so the generator, to a processor.

@@ -115,9 +115,9 @@ func (b *bed) start(ctx context.Context, r recipe, dir string, p pool) (*daemon,
 			return nil, 0, err
 		}
 	}
-	argv := append([]string{"-n", strconv.Itoa(nice), "taskset", "-c", strconv.Itoa(b.serverCore)}, r.argv(b, dir, p)...)
+	argv := append([]string{"-c", strconv.Itoa(b.serverCore)}, r.argv(b, dir, p)...)
 	began := time.Now()
-	proc, err := b.net.Start("nice", argv...)
+	proc, err := b.net.Start("taskset", argv...)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -73,17 +73,19 @@ func (g *Generator) Search(ctx context.Context, limits Limits) (Result, error) {
 // resolution is when halving stops: what is left is less than runs differ.
 const resolution = 0.03
 
+// hopeless is the loss in percent that is no accident.
+const hopeless = 20
+
 // bisect returns the highest rate that passed. Until one fails and one passes
 // the interval grows.
 func (g *Generator) bisect(ctx context.Context, l Limits, guess float64) (float64, error) {
 	lo, hi := 0.0, 0.0
 	rate := guess
 	for range l.Steps {
-		r, err := g.Run(ctx, Load{Rate: rate, Duration: l.Step})
-		if err != nil || ctx.Err() != nil {
-			return 0, errors.Join(err, ctx.Err())
+		r, err := g.try(ctx, l, rate)
+		if err != nil {
+			return 0, err
 		}
-		l.Log(rate, r)
 		if l.passes(rate, r) {
 			lo = rate
 		} else {
@@ -104,6 +106,22 @@ func (g *Generator) bisect(ctx context.Context, l Limits, guess float64) (float6
 		return rate, nil
 	}
 	return lo, nil
+}
+
+// try runs one step. One that fails is run once more: a machine that does
+// something else for a moment is not the server's fault.
+func (g *Generator) try(ctx context.Context, l Limits, rate float64) (r Result, err error) {
+	for range 2 {
+		r, err = g.Run(ctx, Load{Rate: rate, Duration: l.Step})
+		if err != nil || ctx.Err() != nil {
+			return r, errors.Join(err, ctx.Err())
+		}
+		l.Log(rate, r)
+		if l.passes(rate, r) || r.Loss > hopeless {
+			break
+		}
+	}
+	return r, nil
 }
 
 // confirm runs longer at the rate, and at lower ones until one passes; the
