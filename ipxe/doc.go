@@ -5,8 +5,9 @@
 // # Routes
 //
 //	GET  /boot/script.ipxe?mac=&uuid=&serial=   the script of the machine that asks
-//	GET  /boot/autoexec.ipxe, /autoexec.ipxe    a script that asks for it (leased addresses only)
-//	GET  /boot/<loader>                         a loader of the table in loaders.go
+//	GET  /autoexec.ipxe, /boot/autoexec.ipxe, /boot/<dir>/autoexec.ipxe
+//	                                            a script that asks for it (leased addresses only)
+//	GET  /boot/<loader>                         a loader of the tables in loaders.go
 //	GET  /<node>/script.ipxe                    the script of a node, by name
 //	GET  /<node>/{kernel,initrd.img.xz,rootfs}  the boot directory of a node
 //	GET  /ephemeral/data/<dir>/<id>/<file>      the artifact tree

@@ -1,6 +1,7 @@
 package ipxe
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,48 +10,118 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"bootd/internal/node"
 )
 
 // LoaderDir is where the package ipxe of Debian puts its loaders.
 const LoaderDir = "/usr/lib/ipxe"
 
-// The loaders for x64 UEFI. The first uses the network driver of the firmware
-// and sees only the NIC that booted; the second brings its own drivers.
-//
-// The first is the default: it is a sixth of the size, boots as fast, and works
-// on a NIC iPXE has no driver for. A firmware with a broken driver (iPXE issues
-// 1545 and 1691: HTTP slow or hanging) needs the second.
-const (
-	SNPOnly = "snponly.efi"
-	IPXEEFI = "ipxe.efi"
-)
+// A platform is what loaders are built for: the processor, and whether its firmware
+// is a BIOS or UEFI. It is what shim and GRUB end their file names with.
+type platform string
 
-// family returns the loader for a client architecture, with SNPOnly standing
-// for x64 UEFI, and "" where there is none. The numbers are the IANA registry
-// "Processor Architecture Types"; RFC 4578 had 7 and 9 swapped, so some x64
-// firmware sends 9 (EBC).
-func family(arch uint16) string {
+// platformOf returns for what a client architecture needs its loader, and "" where
+// there is none. The numbers are the IANA registry "Processor Architecture
+// Types"; RFC 4578 had 7 and 9 swapped, so some x64 firmware sends 9 (EBC).
+func platformOf(arch uint16) platform {
 	switch arch {
 	case 0:
-		return "undionly.kpxe"
+		return "bios"
 	case 6, 15:
-		return "ipxe-i386.efi"
+		return "ia32"
 	case 7, 9, 16, 17:
-		return SNPOnly
+		return "x64"
 	case 11, 19:
-		return "ipxe-arm64.efi"
+		return "aa64"
 	case 27, 28:
-		return "ipxe-riscv64.efi"
+		return "riscv64"
 	case 39, 40:
-		return "ipxe-loong64.efi"
+		return "loongarch64"
 	}
 	return ""
 }
 
-// loaderNames are the only names a Loaders opens.
-var loaderNames = []string{
-	"undionly.kpxe", "ipxe-i386.efi", SNPOnly, IPXEEFI,
-	"ipxe-arm64.efi", "ipxe-riscv64.efi", "ipxe-loong64.efi",
+// first names the files that a machine may load first. Of several the one that
+// is there is taken, or else the first named: "snponly.efi" is how the packages
+// of distributions lay out iPXE, "x86_64/snponly.efi" how its own
+// ipxeboot.tar.gz does, where "-sb" is what is signed, and
+// "snponly-shimx64.efi" how its shim is released (docs/booting.md, "Secure
+// Boot").
+//
+// The default is snponly: a sixth of the size of ipxe, it boots as fast, and
+// works on a NIC iPXE has no driver for.
+var first = map[platform]map[node.Loader][]string{
+	"bios": {
+		node.LoaderSNPOnly: {"undionly.kpxe"}, // the same idea: the network driver of the ROM
+		node.LoaderIPXE:    {"ipxe.pxe"},
+	},
+	"ia32": {
+		node.LoaderSNPOnly:  {"ipxe-i386.efi", "i386/snponly.efi"},
+		node.LoaderIPXE:     {"ipxe-i386.efi", "i386/ipxe.efi"},
+		node.LoaderGRUB:     {"grubia32.efi"},
+		node.LoaderGRUBShim: {"shimia32.efi"},
+	},
+	"x64": {
+		node.LoaderSNPOnly:     {"snponly.efi", "x86_64/snponly.efi"},
+		node.LoaderIPXE:        {"ipxe.efi", "x86_64/ipxe.efi"},
+		node.LoaderGRUB:        {"grubx64.efi"},
+		node.LoaderSNPOnlyShim: {"x86_64-sb/snponly-shim.efi", "snponly-shimx64.efi"},
+		node.LoaderIPXEShim:    {"x86_64-sb/ipxe-shim.efi", "ipxe-shimx64.efi"},
+		node.LoaderGRUBShim:    {"shimx64.efi"},
+	},
+	"aa64": {
+		node.LoaderSNPOnly:     {"ipxe-arm64.efi", "arm64/snponly.efi"},
+		node.LoaderIPXE:        {"ipxe-arm64.efi", "arm64/ipxe.efi"},
+		node.LoaderGRUB:        {"grubaa64.efi"},
+		node.LoaderSNPOnlyShim: {"arm64-sb/snponly-shim.efi", "snponly-shimaa64.efi"},
+		node.LoaderIPXEShim:    {"arm64-sb/ipxe-shim.efi", "ipxe-shimaa64.efi"},
+		node.LoaderGRUBShim:    {"shimaa64.efi"},
+	},
+	"riscv64": {
+		node.LoaderSNPOnly: {"ipxe-riscv64.efi", "riscv64/snponly.efi"},
+		node.LoaderIPXE:    {"ipxe-riscv64.efi", "riscv64/ipxe.efi"},
+		node.LoaderGRUB:    {"grubriscv64.efi"},
+	},
+	"loongarch64": {
+		node.LoaderSNPOnly: {"ipxe-loong64.efi", "loong64/snponly.efi"},
+		node.LoaderIPXE:    {"ipxe-loong64.efi", "loong64/ipxe.efi"},
+		node.LoaderGRUB:    {"grubloongarch64.efi"},
+	},
+}
+
+// second names the files that those of first look for beside themselves: shim
+// its GRUB or iPXE, and MokManager where a key is to be enrolled.
+var second = []string{
+	"mmia32.efi", "mmx64.efi", "mmaa64.efi",
+	"x86_64-sb/snponly.efi", "x86_64-sb/ipxe.efi", "x86_64-sb/shimx64.efi", "x86_64-sb/mmx64.efi",
+	"arm64-sb/snponly.efi", "arm64-sb/ipxe.efi", "arm64-sb/shimaa64.efi", "arm64-sb/mmaa64.efi",
+}
+
+// packaged says where Debian's packages shim-signed, shim-helpers-*-signed and
+// grub-efi-*-signed put files that are not in the loaders directory.
+var packaged = map[string]string{
+	"shimia32.efi": "/usr/lib/shim/shimia32.efi.signed",
+	"shimx64.efi":  "/usr/lib/shim/shimx64.efi.signed",
+	"shimaa64.efi": "/usr/lib/shim/shimaa64.efi.signed",
+	"mmia32.efi":   "/usr/lib/shim/mmia32.efi.signed",
+	"mmx64.efi":    "/usr/lib/shim/mmx64.efi.signed",
+	"mmaa64.efi":   "/usr/lib/shim/mmaa64.efi.signed",
+	"grubia32.efi": "/usr/lib/grub/i386-efi-signed/grubnetia32.efi.signed",
+	"grubx64.efi":  "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+	"grubaa64.efi": "/usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed",
+}
+
+// isLoader reports whether name is one that a Loaders opens.
+func isLoader(name string) bool {
+	for _, choices := range first {
+		for _, files := range choices {
+			if slices.Contains(files, name) {
+				return true
+			}
+		}
+	}
+	return slices.Contains(second, name)
 }
 
 // Loaders are the loader files in a directory. Its methods may be called from
@@ -61,40 +132,43 @@ var loaderNames = []string{
 // Debian is a link to /boot/ipxe.efi.
 type Loaders struct {
 	Dir string // empty: LoaderDir
-	X64 string // loader for x64 UEFI, SNPOnly or IPXEEFI; empty: SNPOnly
 }
 
-// For returns the name of the loader for a client architecture (DHCP option
-// 93). It reports false when there is none or its file is not there.
-func (l Loaders) For(arch uint16) (name string, ok bool) {
-	name = l.name(arch)
-	if name == "" {
+// For returns the name of the file that a machine with a client architecture
+// (DHCP option 93) loads first. A choice that does not exist for the
+// architecture, as a shim for a BIOS, is LoaderSNPOnly. It reports false when
+// there is no name, or its file is not there.
+func (l Loaders) For(arch uint16, choice node.Loader) (name string, ok bool) {
+	choices := first[platformOf(arch)]
+	files := choices[choice]
+	if files == nil {
+		files = choices[node.LoaderSNPOnly]
+	}
+	for _, name := range files {
+		if l.stat(name) == nil {
+			return name, true
+		}
+	}
+	if files == nil {
 		return "", false
 	}
-	fi, err := os.Stat(l.path(name))
-	return name, err == nil && fi.Mode().IsRegular()
+	return files[0], false
 }
 
 // Missing returns the names of loaders that some architecture needs and that
 // are not there, for one line in the log at start.
-func (l Loaders) Missing() []string {
+func (l Loaders) Missing(choice node.Loader) []string {
 	var missing []string
 	for _, arch := range []uint16{0, 6, 7, 11, 27, 39} {
-		if name, ok := l.For(arch); !ok {
+		if name, ok := l.For(arch, choice); !ok {
 			missing = append(missing, name)
 		}
 	}
 	return missing
 }
 
-// Check reports what is wrong with the fields, as a configuration would have
-// set them.
+// Check reports what is wrong with the directory.
 func (l Loaders) Check() error {
-	switch l.X64 {
-	case "", SNPOnly, IPXEEFI:
-	default:
-		return fmt.Errorf("%q is not one of %s, %s", l.X64, SNPOnly, IPXEEFI)
-	}
 	fi, err := os.Stat(l.path("."))
 	if err == nil && !fi.IsDir() {
 		err = fmt.Errorf("%s: not a directory", l.path("."))
@@ -105,23 +179,24 @@ func (l Loaders) Check() error {
 // Open opens a loader by name. A name that is not a loader's, and a file that
 // is not there or is not a regular one, is fs.ErrNotExist.
 func (l Loaders) Open(name string) (*os.File, error) {
-	if !slices.Contains(loaderNames, name) {
+	if !isLoader(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	// A FIFO must not block the server.
-	f, err := os.OpenFile(l.path(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
+	f, err := openRegular(l.path(name))
+	if other := packaged[name]; other != "" && errors.Is(err, fs.ErrNotExist) {
+		return openRegular(other)
 	}
-	return regular(f)
+	return f, err
 }
 
-func (l Loaders) name(arch uint16) string {
-	name := family(arch)
-	if name == SNPOnly && l.X64 != "" {
-		return l.X64
+// stat reports why Open would fail.
+func (l Loaders) stat(name string) error {
+	for _, file := range []string{l.path(name), packaged[name]} {
+		if fi, err := os.Stat(file); err == nil && fi.Mode().IsRegular() {
+			return nil
+		}
 	}
-	return name
+	return fs.ErrNotExist
 }
 
 func (l Loaders) path(name string) string {
@@ -129,6 +204,15 @@ func (l Loaders) path(name string) string {
 		return filepath.Join(LoaderDir, name)
 	}
 	return filepath.Join(l.Dir, name)
+}
+
+// openRegular opens a file that a FIFO in its place must not block.
+func openRegular(file string) (*os.File, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	return regular(f)
 }
 
 // regular returns f, or closes it and returns fs.ErrNotExist when it is a

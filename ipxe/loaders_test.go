@@ -8,6 +8,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"bootd/internal/node"
 )
 
 // loaderDir makes a directory with some loaders, laid out as Debian does:
@@ -20,7 +22,8 @@ func loaderDir(t *testing.T) string {
 	if err := os.Symlink(elsewhere, filepath.Join(dir, "ipxe.efi")); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"undionly.kpxe", "snponly.efi", "ipxe-arm64.efi", "secret.efi"} {
+	for _, name := range []string{"undionly.kpxe", "snponly.efi", "ipxe-arm64.efi", "secret.efi",
+		"shimx64.efi", "grubx64.efi", "ipxe-shimx64.efi", "x86_64-sb/snponly-shim.efi", "x86_64-sb/snponly.efi", "x86_64-sb/secret.efi"} {
 		write(t, filepath.Join(dir, name), "MZ "+name)
 	}
 	return dir
@@ -40,10 +43,10 @@ func write(t *testing.T, name, text string) {
 func TestLoadersFor(t *testing.T) {
 	dir := loaderDir(t)
 	tests := []struct {
-		arch uint16
-		x64  string
-		name string
-		ok   bool
+		arch   uint16
+		choice node.Loader
+		name   string
+		ok     bool
 	}{
 		{arch: 0, name: "undionly.kpxe", ok: true},             // x86 BIOS
 		{arch: 6, name: "ipxe-i386.efi"},                       // x86 UEFI; file is not there
@@ -52,9 +55,16 @@ func TestLoadersFor(t *testing.T) {
 		{arch: 9, name: "snponly.efi", ok: true},               // EBC, sent for x64
 		{arch: 16, name: "snponly.efi", ok: true},              // x64 UEFI HTTP
 		{arch: 17, name: "snponly.efi", ok: true},              // EBC UEFI HTTP
-		{arch: 7, x64: "ipxe.efi", name: "ipxe.efi", ok: true}, // a link out of the directory
-		{arch: 16, x64: "ipxe.efi", name: "ipxe.efi", ok: true},
-		{arch: 0, x64: "ipxe.efi", name: "undionly.kpxe", ok: true},
+		{arch: 7, choice: node.LoaderIPXE, name: "ipxe.efi", ok: true}, // a link out of the directory
+		{arch: 16, choice: node.LoaderIPXE, name: "ipxe.efi", ok: true},
+		{arch: 0, choice: node.LoaderIPXE, name: "ipxe.pxe"},
+		{arch: 0, choice: node.LoaderGRUBShim, name: "undionly.kpxe", ok: true}, // a BIOS knows no shim
+		{arch: 39, choice: node.LoaderIPXEShim, name: "ipxe-loong64.efi"},       // iPXE signs none
+		{arch: 7, choice: node.LoaderSNPOnlyShim, name: "x86_64-sb/snponly-shim.efi", ok: true},
+		{arch: 16, choice: node.LoaderIPXEShim, name: "ipxe-shimx64.efi", ok: true}, // the second name
+		{arch: 19, choice: node.LoaderIPXEShim, name: "arm64-sb/ipxe-shim.efi"},
+		{arch: 7, choice: node.LoaderGRUB, name: "grubx64.efi", ok: true}, // of the directory, or Debian's
+		{arch: 7, choice: node.LoaderGRUBShim, name: "shimx64.efi", ok: true},
 		{arch: 11, name: "ipxe-arm64.efi", ok: true},
 		{arch: 19, name: "ipxe-arm64.efi", ok: true},
 		{arch: 27, name: "ipxe-riscv64.efi"},
@@ -64,15 +74,15 @@ func TestLoadersFor(t *testing.T) {
 		{arch: 1}, {arch: 10}, {arch: 18}, {arch: 20}, {arch: 25}, {arch: 41}, {arch: 0xffff},
 	}
 	for _, tt := range tests {
-		name, ok := Loaders{Dir: dir, X64: tt.x64}.For(tt.arch)
+		name, ok := Loaders{Dir: dir}.For(tt.arch, tt.choice)
 		if name != tt.name || ok != tt.ok {
-			t.Errorf("For(%d) with %q: got %q %v, want %q %v", tt.arch, tt.x64, name, ok, tt.name, tt.ok)
+			t.Errorf("For(%d, %v): got %q %v, want %q %v", tt.arch, tt.choice, name, ok, tt.name, tt.ok)
 		}
 	}
 }
 
 func TestLoadersMissing(t *testing.T) {
-	got := Loaders{Dir: loaderDir(t)}.Missing()
+	got := Loaders{Dir: loaderDir(t)}.Missing(node.LoaderSNPOnly)
 	want := []string{"ipxe-i386.efi", "ipxe-riscv64.efi", "ipxe-loong64.efi"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -88,7 +98,7 @@ func TestLoadersOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := Loaders{Dir: dir}
-	for _, name := range []string{"undionly.kpxe", "snponly.efi", "ipxe.efi"} {
+	for _, name := range []string{"undionly.kpxe", "snponly.efi", "ipxe.efi", "shimx64.efi", "x86_64-sb/snponly-shim.efi", "x86_64-sb/snponly.efi"} {
 		f, err := l.Open(name)
 		if err != nil {
 			t.Errorf("Open(%q): got %v, want a file", name, err)
@@ -98,6 +108,7 @@ func TestLoadersOpen(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", ".", "..", "secret.efi", "../undionly.kpxe", "./snponly.efi", "snponly.efi\x00", "SNPONLY.EFI",
+		"x86_64-sb/secret.efi", "x86_64-sb/../secret.efi", "x86_64-sb/mmx64.efi", "revocations_sku.efi",
 		"ipxe-riscv64.efi", "ipxe-i386.efi", "ipxe-loong64.efi", // absent, a directory, a FIFO
 	} {
 		if _, err := l.Open(name); !errors.Is(err, fs.ErrNotExist) {
@@ -113,8 +124,6 @@ func TestLoadersCheck(t *testing.T) {
 		want string
 	}{
 		{Loaders{Dir: dir}, ""},
-		{Loaders{Dir: dir, X64: "ipxe.efi"}, ""},
-		{Loaders{Dir: dir, X64: "grub.efi"}, `"grub.efi" is not one of snponly.efi, ipxe.efi`},
 		{Loaders{Dir: dir + "/none"}, "stat " + dir + "/none: no such file or directory"},
 		{Loaders{Dir: dir + "/undionly.kpxe"}, dir + "/undionly.kpxe: not a directory"},
 	}

@@ -101,6 +101,8 @@ func match(e []string) target {
 		return target{kind: top[e[0]]}
 	case 2:
 		return matchPair(e[0], e[1])
+	case 3:
+		return matchDeep(e)
 	case 5:
 		if e[0] == "ephemeral" && e[1] == "data" && visible(e[2:]) {
 			return target{kind: dataFile, file: strings.Join(e, "/")}
@@ -118,7 +120,7 @@ func matchPair(dir, name string) target {
 		return target{kind: bootScript}
 	case dir == "boot" && name == "autoexec.ipxe":
 		return target{kind: autoexec}
-	case dir == "boot" && slices.Contains(loaderNames, name):
+	case dir == "boot" && isLoader(name):
 		return target{kind: loader, file: name}
 	case dir == "checkin" && name == "booted":
 		return target{kind: checkIn}
@@ -128,6 +130,20 @@ func matchPair(dir, name string) target {
 		return target{kind: nodeScript, node: dir}
 	case slices.Contains(nodeFiles, name):
 		return target{kind: nodeFile, node: dir, file: dir + "/" + name}
+	}
+	return target{}
+}
+
+// matchDeep matches what is beside a loader in a directory of its own.
+func matchDeep(e []string) target {
+	name := e[1] + "/" + e[2]
+	switch {
+	case e[0] != "boot":
+		return target{}
+	case e[2] == "autoexec.ipxe":
+		return target{kind: autoexec}
+	case isLoader(name):
+		return target{kind: loader, file: name}
 	}
 	return target{}
 }

@@ -147,7 +147,7 @@ func (d *daemon) openRoot() (err error) {
 }
 
 func (d *daemon) newWorld(cfg *config.Config) *world {
-	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, port: cfg.HTTP.Port}
+	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, port: cfg.HTTP.Port}
 }
 
 const damagedHint = "if it is damaged, move the directory away to start with no leases: machines keep their addresses when they ask for them again"
@@ -297,7 +297,7 @@ func (d *daemon) await(g *errgroup.Group) error {
 func (d *daemon) ready() {
 	d.log.Info("ready", "version", version, "root", d.cfg.Root, "subnets", len(d.cfg.Subnets),
 		"nodes", len(d.cfg.Inventory.Nodes()), "leases", d.dhcp.Leases.Len(), "socket", d.cfg.Admin.Socket)
-	if missing := d.world.Load().loaders.Missing(); len(missing) > 0 {
+	if missing := d.world.Load().loaders.Missing(d.cfg.Loader); len(missing) > 0 {
 		d.log.Info("loaders that are not there: machines of these architectures cannot boot", "dir", d.cfg.Loaders, "missing", missing)
 	}
 	notify(d.log, systemd.SdNotifyReady)

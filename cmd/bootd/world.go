@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -24,6 +25,7 @@ type world struct {
 	inv     *node.Inventory
 	tree    *links.Tree
 	loaders ipxe.Loaders
+	loader  node.Loader // the site's choice
 	port    uint16 // of the HTTP boot plane
 }
 
@@ -96,7 +98,7 @@ func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
 	if arch == dhcp.ArchUnknown {
 		arch = 0 // only BIOS ROMs older than RFC 4578 do not say
 	}
-	loader, ok := w.loaders.For(uint16(arch))
+	loader, ok := w.loaders.For(uint16(arch), w.choice(c))
 	switch {
 	case loader == "":
 		return dhcp.Boot{Problem: "no loader exists for architecture " + arch.String()}
@@ -106,6 +108,17 @@ func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
 		return dhcp.Boot{File: "http://" + hostPort(server, w.port) + "/boot/" + loader}
 	}
 	return dhcp.Boot{File: loader}
+}
+
+// choice returns which loader a machine gets: its own, its role's or the
+// site's.
+func (w *world) choice(c dhcp.Client) node.Loader {
+	n, known := w.node(c)
+	if !known {
+		return w.loader
+	}
+	role, _ := w.inv.Role(n.Role)
+	return cmp.Or(n.Loader, role.Loader, w.loader)
 }
 
 // hostPort is a server as URLs name it, without a port that need not be said.

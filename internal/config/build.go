@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bootd/internal/node"
 )
 
 var errMissing = errors.New("missing")
@@ -37,6 +40,7 @@ func (b *builder) config(r raw) *Config {
 		Root:    b.path(top.key("root"), r.Root, "/var/www"),
 		State:   b.path(top.key("state"), r.State, "/var/lib/bootd"),
 		Loaders: b.path(top.key("loaders"), r.Loaders, "/usr/lib/ipxe"),
+		Loader:  cmp.Or(b.loader(top.key("loader"), r.Loader), node.LoaderSNPOnly),
 		Log: Log{
 			Level:  [...]slog.Level{slog.LevelInfo, slog.LevelDebug, slog.LevelWarn, slog.LevelError}[b.word(top.key("log", "level"), r.Log.Level, "info", "debug", "warn", "error")],
 			Format: Format(b.word(top.key("log", "format"), r.Log.Format, formats[:]...)),

@@ -43,9 +43,10 @@ const (
 
 // A Config is a valid configuration. All paths are absolute and clean.
 type Config struct {
-	Root      string // web root
-	State     string // directory of leases, timeline and generations; never inside Root
-	Loaders   string // directory of the iPXE binaries
+	Root      string      // web root
+	State     string      // directory of leases, timeline and generations; never inside Root
+	Loaders   string      // directory of the loaders
+	Loader    node.Loader // what firmware is told to load, where neither node nor role say; never zero
 	Log       Log
 	Admin     Admin
 	HTTP      HTTP

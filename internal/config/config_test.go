@@ -40,7 +40,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Root: "/var/www", State: "/var/lib/bootd", Loaders: "/usr/lib/ipxe",
+		Root: "/var/www", State: "/var/lib/bootd", Loaders: "/usr/lib/ipxe", Loader: node.LoaderSNPOnly,
 		Log:   Log{slog.LevelInfo, Text},
 		Admin: Admin{"/run/bootd/bootd.sock"},
 		HTTP:  HTTP{80}, TFTP: TFTP{true, 69},
@@ -60,13 +60,13 @@ func TestReference(t *testing.T) {
 		MACs:   []node.MAC{{0x52, 0x54, 0, 0xaa, 0xbb, 1}, {0x52, 0x54, 0, 0xaa, 0xbb, 2}},
 		BMC:    node.MAC{0x52, 0x54, 0, 0xcc, 0xdd, 1},
 		UUID:   node.UUID{0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0},
-		Serial: "00123456", Addr: addr("10.1.0.11"),
+		Serial: "00123456", Addr: addr("10.1.0.11"), Loader: node.LoaderIPXE,
 	}}
 	if diff := cmp.Diff(wantNodes, c.Inventory.Nodes(), compare); diff != "" {
 		t.Errorf("nodes: want (-) got (+):\n%s", diff)
 	}
 	wantRoles := map[string]node.Role{
-		"gpu":          {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable"},
+		"gpu":          {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim},
 		"kubernetes":   {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable"},
 		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable"},
 	}
@@ -155,11 +155,11 @@ func TestWords(t *testing.T) {
 		{"roles: [{name: kubernetes, release: 1.2.3}]", func(c *Config) any {
 			r, _ := c.Inventory.Role("kubernetes")
 			return fmt.Sprintf("%+v", r)
-		}, "{Name:kubernetes Dir:k8s Squashfs:[kubernetes] Channel:stable Release:1.2.3 Args:}"},
+		}, "{Name:kubernetes Dir:k8s Squashfs:[kubernetes] Channel:stable Release:1.2.3 Args: Loader:}"},
 		{"roles: [{name: storage-ceph, channel: unstable, dir: c2}]", func(c *Config) any {
 			r, _ := c.Inventory.Role("storage-ceph")
 			return fmt.Sprintf("%+v", r)
-		}, "{Name:storage-ceph Dir:c2 Squashfs:[storage-ceph] Channel:unstable Release: Args:}"},
+		}, "{Name:storage-ceph Dir:c2 Squashfs:[storage-ceph] Channel:unstable Release: Args: Loader:}"},
 		{"subnets: [{interface: eth1, domain: MTL.Example, authoritative: false}]", func(c *Config) any {
 			return fmt.Sprintf("%s %v", c.Subnets[0].Domain, c.Subnets[0].Authoritative)
 		}, "mtl.example false"},

@@ -80,6 +80,7 @@ func (b *builder) role(at place, r rawRole) node.Role {
 		Channel:  [...]string{"stable", "unstable"}[b.word(at.key("channel"), r.Channel, "stable", "unstable")],
 		Release:  b.element(at.key("release"), r.Release),
 		Args:     b.args(at.key("args"), r.Args),
+		Loader:   b.loader(at.key("loader"), r.Loader),
 	}
 	if role.Dir == "" {
 		b.add(at.key("dir"), "missing")
@@ -133,6 +134,7 @@ func (b *builder) node(at place, r rawNode) node.Node {
 		Want:    b.want(at.key("boot"), r.Boot),
 		Release: b.element(at.key("release"), r.Release),
 		Args:    b.args(at.key("args"), r.Args),
+		Loader:  b.loader(at.key("loader"), r.Loader),
 	}
 	for i, s := range r.MACs {
 		n.MACs = append(n.MACs, b.mac(at.item("macs", i, ""), s))
@@ -178,4 +180,12 @@ func (b *builder) want(at place, s string) node.Want {
 		b.add(at, "%v", err)
 	}
 	return w
+}
+
+func (b *builder) loader(at place, s string) node.Loader {
+	l, err := node.ParseLoader(s)
+	if err != nil {
+		b.add(at, "%v", err)
+	}
+	return l
 }

@@ -8,6 +8,7 @@ type (
 		Root    string      `yaml:"root"`
 		State   string      `yaml:"state"`
 		Loaders string      `yaml:"loaders"`
+		Loader  string      `yaml:"loader"`
 		Log     rawLog      `yaml:"log"`
 		Admin   rawAdmin    `yaml:"admin"`
 		HTTP    rawHTTP     `yaml:"http"`
@@ -51,6 +52,7 @@ type (
 		Channel  string   `yaml:"channel"`
 		Release  string   `yaml:"release"`
 		Args     string   `yaml:"args"`
+		Loader   string   `yaml:"loader"`
 	}
 	rawNode struct {
 		Name    string   `yaml:"name"`
@@ -63,5 +65,6 @@ type (
 		Boot    string   `yaml:"boot"`
 		Release string   `yaml:"release"`
 		Args    string   `yaml:"args"`
+		Loader  string   `yaml:"loader"`
 	}
 )

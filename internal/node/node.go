@@ -53,6 +53,7 @@ type Node struct {
 	Want    Want       // zero: boot its release
 	Release string     // release id it is pinned to; empty: its role's choice
 	Args    string     // kernel arguments added after its role's
+	Loader  Loader     // zero: its role's choice
 }
 
 // A Role is a class of nodes that boot the same kind of image. Roles are data:
@@ -64,6 +65,7 @@ type Role struct {
 	Channel  string   // "stable" or "unstable"
 	Release  string   // release id the role is pinned to; empty: newest of the channel
 	Args     string   // kernel arguments, a text/template over ipxe.Args
+	Loader   Loader   // zero: the site's choice
 }
 
 // nameRule is a DNS label: it becomes a host name, a directory and part of a
