@@ -48,13 +48,13 @@ func TestLoadersFor(t *testing.T) {
 		name   string
 		ok     bool
 	}{
-		{arch: 0, name: "undionly.kpxe", ok: true},             // x86 BIOS
-		{arch: 6, name: "ipxe-i386.efi"},                       // x86 UEFI; file is not there
-		{arch: 15, name: "ipxe-i386.efi"},                      // x86 UEFI HTTP
-		{arch: 7, name: "snponly.efi", ok: true},               // x64 UEFI
-		{arch: 9, name: "snponly.efi", ok: true},               // EBC, sent for x64
-		{arch: 16, name: "snponly.efi", ok: true},              // x64 UEFI HTTP
-		{arch: 17, name: "snponly.efi", ok: true},              // EBC UEFI HTTP
+		{arch: 0, name: "undionly.kpxe", ok: true},                     // x86 BIOS
+		{arch: 6, name: "ipxe-i386.efi"},                               // x86 UEFI; file is not there
+		{arch: 15, name: "ipxe-i386.efi"},                              // x86 UEFI HTTP
+		{arch: 7, name: "snponly.efi", ok: true},                       // x64 UEFI
+		{arch: 9, name: "snponly.efi", ok: true},                       // EBC, sent for x64
+		{arch: 16, name: "snponly.efi", ok: true},                      // x64 UEFI HTTP
+		{arch: 17, name: "snponly.efi", ok: true},                      // EBC UEFI HTTP
 		{arch: 7, choice: node.LoaderIPXE, name: "ipxe.efi", ok: true}, // a link out of the directory
 		{arch: 16, choice: node.LoaderIPXE, name: "ipxe.efi", ok: true},
 		{arch: 0, choice: node.LoaderIPXE, name: "ipxe.pxe"},

@@ -26,7 +26,7 @@ type world struct {
 	tree    *links.Tree
 	loaders ipxe.Loaders
 	loader  node.Loader // the site's choice
-	port    uint16 // of the HTTP boot plane
+	port    uint16      // of the HTTP boot plane
 }
 
 // decide is the one way to a decision, whoever asks.
