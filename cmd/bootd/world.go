@@ -113,7 +113,7 @@ func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
 // choice returns which loader a machine gets: its own, its role's or the
 // site's.
 func (w *world) choice(c dhcp.Client) node.Loader {
-	n, known := w.node(c)
+	n, known := w.inv.Find(c.MAC, c.UUID, "")
 	if !known {
 		return w.loader
 	}
