@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -183,12 +184,17 @@ func (c *client) wantSilence(d time.Duration) {
 
 func (c *client) ack(n uint16) { c.t.Helper(); c.send(c.from, numbered(opACK, n, nil)) }
 
-// get acknowledges blocks until the last, and returns the file.
+// get acknowledges blocks until the last, and returns the file. What comes
+// twice it drops.
 func (c *client) get(blksize int) []byte {
 	c.t.Helper()
 	var file []byte
 	for n := uint16(1); ; n++ {
 		b := c.receive(3 * time.Second)
+		if bytes.HasPrefix(b, numbered(opDATA, n-1, nil)) {
+			n-- // we were slow, and it was sent again
+			continue
+		}
 		if len(b) < 4 || !bytes.Equal(b[:4], numbered(opDATA, n, nil)) {
 			c.t.Fatalf("after %d bytes: got %.40q, want DATA %d", len(file), b, n)
 		}
@@ -750,15 +756,13 @@ func sockets(t *testing.T) (n int) {
 	return n
 }
 
-// Two thousand ports that never acknowledge cost one client its eight places,
-// and the next client is served.
-func TestC70_RequestFlood(t *testing.T) {
-	s := start(t)
-	data := pattern(2000)
-	s.put(t, "f", data)
-	before := sockets(t)
-	for range 2000 {
-		c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.addr))
+// flood sends requests from 2000 ports of some addresses, and never
+// acknowledges.
+func flood(t *testing.T, to netip.AddrPort, addresses int) {
+	t.Helper()
+	for i := range 2000 {
+		local := net.IPv4(127, 0, 1, byte(i%addresses))
+		c, err := net.DialUDP("udp4", &net.UDPAddr{IP: local}, net.UDPAddrFromAddrPort(to))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -767,14 +771,40 @@ func TestC70_RequestFlood(t *testing.T) {
 		}
 		c.Close()
 	}
-	good := dial(t, "127.0.0.2")
-	good.insist(s.addr, rrq("f", "octet", "blksize", "1468"))
-	good.ack(0)
-	if got := good.get(1468); !bytes.Equal(got, data) {
-		t.Errorf("good client: got %d bytes, want the file", len(got))
-	}
-	if got := sockets(t) - before; got > 8+2 {
-		t.Errorf("got %d more sockets, want at most eight transfers and the good client", got)
+}
+
+// A flood costs the eight places of one address, or all of those there are,
+// and no more. It cannot hold them for long, so everybody is served.
+func TestC70_RequestFlood(t *testing.T) {
+	const places = 32
+	for name, tt := range map[string]struct {
+		addresses int
+		max       int // transfers
+		good      string
+	}{
+		"other client":   {1, 8, "127.0.0.2"},
+		"same client":    {1, 8, "127.0.1.0"},
+		"many addresses": {200, places, "127.0.0.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, &tftp.Server{MaxTransfers: places}, "127.0.0.1:0")
+			data := pattern(2000)
+			s.put(t, "f", data)
+			before, goroutines := sockets(t), runtime.NumGoroutine()
+			flood(t, s.addr, tt.addresses)
+			if got := runtime.NumGoroutine() - goroutines; got > tt.max {
+				t.Errorf("got %d more goroutines, want at most %d transfers", got, tt.max)
+			}
+			if got := sockets(t) - before; got > 2*tt.max { // each may ask for its route
+				t.Errorf("got %d more sockets, want at most %d transfers", got, tt.max)
+			}
+			good := dial(t, tt.good)
+			good.insist(s.addr, rrq("f", "octet", "blksize", "1468"))
+			good.ack(0)
+			if got := good.get(1468); !bytes.Equal(got, data) {
+				t.Errorf("got %d bytes, want the file", len(got))
+			}
+		})
 	}
 }
 

@@ -37,8 +37,9 @@ func sum(t *testing.T, path string) string {
 	return fmt.Sprintf("%x", sha256.Sum256(b))
 }
 
-// sizes are the edges of blocks of 512 and 1468 bytes, and a loader.
-var sizes = []int{0, 1, 511, 512, 513, 1467, 1468, 1469, 300_001}
+// sizes are the edges of blocks of 512 and 1468 bytes and of windows of four
+// and sixteen, and a loader.
+var sizes = []int{0, 1, 511, 512, 513, 1467, 1468, 1469, 4 * 512, 4*1468 - 1, 16*1468 + 1, 300_001}
 
 func TestPeerAtftp(t *testing.T) {
 	atftp := need(t, "atftp")
@@ -48,7 +49,10 @@ func TestPeerAtftp(t *testing.T) {
 		{"--option", "tsize"},
 		{"--option", "blksize 1468"},
 		{"--option", "blksize 8192", "--option", "tsize"},
+		{"--option", "blksize 8", "--option", "windowsize 16"},
+		{"--option", "windowsize 1"},
 		{"--option", "windowsize 4", "--option", "timeout 3"},
+		{"--option", "windowsize 16", "--option", "blksize 1468", "--option", "tsize"},
 	} {
 		for _, size := range sizes {
 			s.put(t, "boot/f", pattern(size))
@@ -81,6 +85,26 @@ func TestPeerAtftpErrors(t *testing.T) {
 		out, err := exec.Command(atftp, tt.verb, "-r", tt.name, "-l", local, "127.0.0.1", fmt.Sprint(s.addr.Port())).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), tt.want) {
 			t.Errorf("atftp %s %s: got %v, %s, want %s", tt.verb, tt.name, err, out, tt.want)
+		}
+	}
+}
+
+func TestPeerBusybox(t *testing.T) {
+	busybox := need(t, "busybox")
+	s := start(t)
+	for _, blksize := range []string{"100", "512", "1468", "65464"} { // with 24 it refuses its own request
+		for _, size := range sizes {
+			s.put(t, "boot/f", pattern(size))
+			local := filepath.Join(t.TempDir(), "f")
+			args := []string{"tftp", "-g", "-b", blksize, "-r", "/boot/f", "-l", local, "127.0.0.1", fmt.Sprint(s.addr.Port())}
+			out, err := exec.Command(busybox, args...).CombinedOutput()
+			if err != nil {
+				t.Errorf("busybox blksize %s, %d bytes: %v\n%s", blksize, size, err, out)
+				continue
+			}
+			if got, want := sum(t, local), sum(t, filepath.Join(s.dir, "boot/f")); got != want {
+				t.Errorf("busybox blksize %s, %d bytes: got SHA-256 %s, want %s", blksize, size, got, want)
+			}
 		}
 	}
 }

@@ -111,6 +111,7 @@ func (t *transfer) ack(now time.Time, number uint16) span {
 // measure takes the round trip of a window that was sent once: that of another
 // is not known (Karn).
 func (t *transfer) measure(trip time.Duration) {
+	trip = max(trip, 1) // zero means that it is not known
 	if t.mean == 0 {
 		t.mean = trip
 		return
