@@ -133,6 +133,7 @@ func (o options) has(part string) bool      { return slices.Contains(o.parts, pa
 func (o options) measures(name string) bool { return slices.Contains(o.servers, name) }
 
 func (r *report) print(w io.Writer, asJSON bool) error {
+	r.demands()
 	if asJSON {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")

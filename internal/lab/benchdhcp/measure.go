@@ -86,7 +86,7 @@ func (m *bench) maximum(ctx context.Context, r recipe) error {
 		return err
 	}
 	defer s.stop()
-	g, err := m.clients(dhcpload.Relay, 0, 60_000)
+	g, err := m.clients(dhcpload.Relay, 0, r.many)
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,6 @@ func (r *report) String() string {
 	}
 	r.servers(&b)
 	r.details(&b)
-	r.demands()
 	b.WriteString("\n")
 	for _, d := range r.Demands {
 		fmt.Fprintf(&b, "%-12s %s: %s\n", d.verdict(), d.What, d.Got)
@@ -143,6 +142,9 @@ func (r *report) details(b *strings.Builder) {
 		if row.Load.Behind > 50 {
 			fmt.Fprintf(b, "note: %s: the generator was %.0f ms behind at one moment: the machine is busy with something else\n", row.Name, row.Load.Behind)
 		}
+		if row.Load.Loss >= 1 {
+			fmt.Fprintf(b, "note: %s: no rate was confirmed with less than 1 %% loss; this is the last one tried\n", row.Name)
+		}
 	}
 }
 
@@ -184,7 +186,7 @@ func (r *report) demandsOfMaximum(kea, bootd *Row) {
 		kea, bootd = &Row{}, &Row{}
 	}
 	r.add("rate at least 4 times Kea's", both, bootd.Load.Rate >= 4*kea.Load.Rate && bootd.Load.Loss < 1,
-		"%.2f times", bootd.Load.Rate/kea.Load.Rate)
+		"%.2f times, loss %.2f %%, Kea's %.2f %%", bootd.Load.Rate/kea.Load.Rate, bootd.Load.Loss, kea.Load.Loss)
 	r.add("CPU per exchange at most a quarter of Kea's", both, bootd.CPU <= kea.CPU/4, "%.2f of it", bootd.CPU/kea.CPU)
 	at := r.AtKeas
 	if at == nil {
