@@ -180,6 +180,11 @@ func TestWatchEnds(t *testing.T) {
 
 	for name, h := range map[string]http.HandlerFunc{
 		"before the answer": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"within an event": func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "\n[{\"seq\":1")
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
 		"within the answer": func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, "\n")
 			http.NewResponseController(w).Flush()

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,9 +55,6 @@ func (c *Client) Story(ctx context.Context, machine string) (s Story, err error)
 	return s, c.get(ctx, "/v1/story/"+url.PathEscape(machine), &s)
 }
 
-// maxLine is longer than any event, in bytes.
-const maxLine = 1 << 20
-
 // ErrBehind is returned when events came faster than they were taken.
 var ErrBehind = errors.New("fell too far behind the events")
 
@@ -73,27 +69,21 @@ func (c *Client) Watch(ctx context.Context, visit func(timeline.Event) error) er
 		return err
 	}
 	defer body.Close()
-	lines := bufio.NewScanner(body)
-	lines.Buffer(nil, maxLine)
-	for lines.Scan() {
-		if len(lines.Bytes()) == 0 {
-			continue
-		}
+	for events := json.NewDecoder(body); ; {
 		var e timeline.Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return fmt.Errorf("event: %w", err)
+		err := events.Decode(&e)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, io.EOF):
+			return ErrBehind
+		case err != nil:
+			return c.explain(err)
 		}
 		if err := visit(e); err != nil {
 			return err
 		}
 	}
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case lines.Err() != nil:
-		return c.explain(lines.Err())
-	}
-	return ErrBehind
 }
 
 func (c *Client) get(ctx context.Context, path string, v any) error {
