@@ -11,7 +11,7 @@ import (
 type Story struct {
 	Events  []Event       `json:"events"`            // by first time; empty: nothing was ever seen
 	Outcome Outcome       `json:"outcome"`           //
-	Stopped string        `json:"stopped,omitempty"` // last thing that worked or failed, for people
+	Stopped string        `json:"stopped,omitempty"` // where and why the boot stands, for people
 	Hint    string        `json:"hint,omitempty"`    // where to look next; empty: nothing is wrong
 	Took    time.Duration `json:"took_ns"`           // from the first step to the check-in, else to the last step
 	Last    time.Time     `json:"last,omitzero"`     // when the last step was taken; zero: never
@@ -80,7 +80,7 @@ func judge(steps []Event, now time.Time) Story {
 		case hold, discover:
 			return waiting(script, silence)
 		case local:
-			return Story{Outcome: Left, Stopped: "was sent to its local disk: " + script.Detail}
+			return Story{Outcome: Left, Stopped: script.Detail}
 		}
 	}
 	if silence < patienceAfter(e) {
@@ -109,9 +109,9 @@ func withoutBoot(steps []Event) Story {
 
 func waiting(script *Event, silence time.Duration) Story {
 	if silence < longPatience {
-		return Story{Outcome: Waiting, Stopped: "waits and asks again: " + script.Detail}
+		return Story{Outcome: Waiting, Stopped: script.Detail}
 	}
-	return Story{Outcome: Gone, Stopped: "was told to wait and stopped asking: " + script.Detail,
+	return Story{Outcome: Gone, Stopped: "was told to wait, and stopped asking: " + script.Detail,
 		Hint: "it was switched off, or its network is cut"}
 }
 
@@ -217,13 +217,28 @@ func failureHint(e *Event) string {
 	case TFTP:
 		return "does the file exist in the loaders directory, and may UDP pass between any ports of the machine and this server?"
 	case HTTP:
-		return "see what the machine should find there: bootctl set-links --dry-run"
+		return missingFile
 	case Script:
 		return "see args: of the node and of its role in the configuration"
 	case Report:
-		return "the machine tries again; the log of bootd has what it asked for"
+		return reportHint(e.Detail)
 	}
 	return "see the log of bootd: journalctl -u bootd"
+}
+
+const missingFile = "see what its boot directory should have: bootctl set-links --dry-run"
+
+// reportHint goes by the step that the boot script was at.
+func reportHint(step string) string {
+	switch step {
+	case "kernel", "initrd":
+		return missingFile
+	case "start":
+		return "kernel and initrd must fit the machine's memory and architecture: see its console"
+	case "local-disk":
+		return "its first disk does not boot: is anything installed there, and is it first in the BIOS?"
+	}
+	return "it asks again; see its console"
 }
 
 // hint names the usual cause of a boot that ends with this step, which did not

@@ -174,15 +174,15 @@ func TestTell(t *testing.T) {
 		{"hold for a week, then boots", join(rom(0), holding(1, 7*day), script(7*day+10, "hold", "held by the administrator"), kernelOn(7*day+40)),
 			0, timeline.Booted, 0, 7*day + 70, "checked in", ""},
 		{"discovery", join(rom(0), script(1, "discover", "machine is not in the inventory")), 30, timeline.Waiting, 0, 1, "machine is not in the inventory", ""},
-		{"switched off while it waited", join(rom(0), holdOn(1)), hour, timeline.Gone, 0, 1, "was told to wait and stopped asking: held by", "switched off"},
-		{"asked DHCP while it waited", join(rom(0), holdOn(1), holdOn(31), rom(61)), 5, timeline.Waiting, 0, 0, "waits and asks again", ""},
+		{"switched off while it waited", join(rom(0), holdOn(1)), hour, timeline.Gone, 0, 1, "was told to wait, and stopped asking: held by", "switched off"},
+		{"asked DHCP while it waited", join(rom(0), holdOn(1), holdOn(31), rom(61)), 5, timeline.Waiting, 0, 0, "held by the administrator", ""},
 		{"local disk", join(rom(0), script(1, "local", "set to boot from the local disk")), day, timeline.Left, 0, 1, "set to boot from the local disk", ""},
 		{"local disk, and its system leases", join(rom(0), script(1, "local", "local"), lease(900, sys, ""), every(1800, 99, 1800, renewal)), hour,
-			timeline.Left, 0, 0, "local disk", ""},
+			timeline.Left, 0, 0, "local", ""},
 		{"sent to hold after a failure", join(rom(0), script(1, "boot", "x"), file(2, ip, "kernel", "no such file"), report(3), holdOn(8)), 1,
 			timeline.Waiting, 0, 0, "held by", ""},
 		{"fails again after a hold", join(rom(0), script(1, "boot", "x"), file(2, ip, "kernel", "no such file"), report(3), holdOn(8),
-			script(13, "boot", "x"), file(14, ip, "kernel", "no such file"), report(15)), 1, timeline.Failed, 0, 0, "iPXE gave up at step kernel", "tries again"},
+			script(13, "boot", "x"), file(14, ip, "kernel", "no such file"), report(15)), 1, timeline.Failed, 0, 0, "iPXE gave up at step kernel", "set-links"},
 
 		// Machines that do not boot from the network.
 		{"BMC", join(lease(0, sys, ""), every(1800, 999, 1800, renewal)), 3 * day, timeline.None, 0, 0, "leased 10.1.1.101, and did not boot from the network", ""},
@@ -218,7 +218,9 @@ func TestTell(t *testing.T) {
 		{"kernel missing", join(rom(0), script(1, "boot", "x"), file(2, ip, "kernel", "no such file")), 0, timeline.Failed, 0, 0, "ncn-m002/kernel was not sent: no such file", "set-links"},
 		{"kernel missing, asks again", join(rom(0), every(30, 999, 1, func(at float64) []step {
 			return join(script(at, "boot", "x"), file(at+1, ip, "kernel", "no such file"), report(at+2))
-		})), 20, timeline.Failed, 0, 0, "iPXE gave up at step kernel: iPXE error 2d0c618e: HTTP 404", "tries again"},
+		})), 20, timeline.Failed, 0, 0, "iPXE gave up at step kernel: iPXE error 2d0c618e: HTTP 404", "set-links"},
+		{"local disk does not boot", join(rom(0), script(1, "local", "local"), []step{{2, timeline.Event{Step: timeline.Report, Stage: ip, Detail: "local-disk", Err: "iPXE error 1"}}}), 0,
+			timeline.Failed, 0, 0, "gave up at step local-disk", "first disk"},
 		{"kernel missing, then mended", join(rom(0), script(1, "boot", "x"), file(2, ip, "kernel", "no such file"), report(3), kernelOn(33)), 0, timeline.Booted, 0, 63, "checked in", ""},
 		{"kernel sent", join(rom(0), script(1, "boot", "x"), file(2, ip, "kernel", "")), 301, timeline.Stuck, 0, 0, "kernel was sent and nothing", "memory"},
 		{"kernel unpacks its initrd", join(rom(0), script(1, "boot", "x"), file(2, ip, "initrd.img.xz", "")), 299, timeline.Underway, 0, 0, "initrd.img.xz was sent", ""},
