@@ -8,10 +8,14 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -27,7 +31,7 @@ const (
 // terminal can do about it.
 type Error struct {
 	Err  error
-	Code int    // exit status
+	Code int    // exit status; 0: Failure
 	Hint string // empty: no remedy is known
 }
 
@@ -38,7 +42,7 @@ func (e Error) Error() string { return e.Err.Error() }
 func (e Error) Unwrap() error { return e.Err }
 
 // Hint adds a remedy to an error.
-func Hint(err error, hint string) error { return Error{err, Failure, hint} }
+func Hint(err error, hint string) error { return Error{Err: err, Hint: hint} }
 
 // UsageError marks a mistake in the command line of cmd.
 func UsageError(cmd *cobra.Command, err error) error {
@@ -73,10 +77,30 @@ func Root(root *cobra.Command, stdout, stderr io.Writer) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.DisableFlagsInUseLine = true
 	root.SetHelpTemplate(helpTemplate)
+	root.SetHelpCommand(helpCommand())
 	root.SetFlagErrorFunc(UsageError)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	return root
+}
+
+// helpCommand is "help COMMAND". The one of cobra takes a command that does not
+// exist for the root.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND...]", Short: "Show the help of a command", Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, rest, err := cmd.Root().Find(args)
+			switch {
+			case err != nil:
+				return UsageError(cmd.Root(), err)
+			case len(rest) > 0:
+				return UsageError(target, fmt.Errorf("there is no command %q", rest[0]))
+			}
+			target.InitDefaultHelpFlag()
+			return target.Help()
+		},
+	}
 }
 
 const helpTemplate = `Usage: {{.UseLine}}
@@ -95,23 +119,37 @@ Example:
 {{end}}`
 
 // Complain tells err, if there is one, and returns the exit status. An error
-// without text has been told already.
+// without text has been told already, and a reader who closed our output, as
+// head does, wants to hear nothing more.
 func Complain(program string, stderr io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	e := Error{Err: err, Code: Failure}
+	e := Error{Err: err}
 	errors.As(err, &e)
-	Tell(program, stderr, err.Error())
-	if e.Hint != "" {
-		fmt.Fprintln(stderr, "hint:", e.Hint)
+	if !errors.Is(err, syscall.EPIPE) {
+		Tell(program, stderr, err.Error())
+		if e.Hint != "" {
+			fmt.Fprintln(stderr, "hint:", e.Hint)
+		}
 	}
-	return e.Code
+	return cmp.Or(e.Code, Failure)
 }
 
 // Tell prints every line of text with the program's name before it.
 func Tell(program string, stderr io.Writer, text string) {
 	for line := range strings.Lines(text) {
-		fmt.Fprintf(stderr, "%s: %s\n", program, strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(stderr, "%s: %s\n", program, Printable(strings.TrimSuffix(line, "\n")))
 	}
+}
+
+// Printable makes text that others had a say in harmless to a terminal: what
+// does not print becomes "?".
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, text)
 }
