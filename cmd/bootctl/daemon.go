@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"bootd/internal/admin"
 	"bootd/internal/cli"
+	"bootd/internal/node"
 	"bootd/internal/timeline"
 )
 
@@ -31,6 +33,10 @@ func explained(err error) error {
 	switch {
 	case errors.Is(err, admin.ErrNotRunning):
 		return cli.Hint(err, "start it with: systemctl start bootd, or name its socket with --socket")
+	case errors.Is(err, fs.ErrPermission):
+		return cli.Hint(err, "the socket is root's: run bootctl as root")
+	case errors.Is(err, admin.ErrStopped):
+		return cli.Hint(err, "see why: journalctl -u bootd")
 	case errors.Is(err, admin.ErrUnknown):
 		return cli.Hint(err, "bootctl status lists the machines")
 	case errors.Is(err, admin.ErrBehind):
@@ -39,15 +45,25 @@ func explained(err error) error {
 	return err
 }
 
+// spellings returns how the daemon may know a machine that a person named: a
+// MAC address has several notations, and may be a node's name as well.
+func spellings(machine string) []string {
+	mac, err := node.ParseMAC(machine)
+	if err != nil || mac.String() == machine {
+		return []string{machine}
+	}
+	return []string{machine, mac.String()}
+}
+
 // who names a machine's program and hardware as far as an event tells.
 func who(e *timeline.Event) string {
-	return strings.TrimSpace(strings.Join([]string{string(e.Stage), e.Arch}, " "))
+	return cli.Printable(strings.TrimSpace(string(e.Stage) + " " + e.Arch))
 }
 
 // what puts an event's facts into one line.
 func what(e *timeline.Event) string {
 	var parts []string
-	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	add := func(format string, args ...any) { parts = append(parts, cli.Printable(fmt.Sprintf(format, args...))) }
 	if e.Addr.IsValid() {
 		add("%v", e.Addr)
 	}
@@ -57,19 +73,30 @@ func what(e *timeline.Event) string {
 	if e.Release != "" {
 		add("release %s", e.Release)
 	}
-	if e.File != "" {
-		add("%s", printable(e.File))
-	}
-	if e.Bytes > 0 {
-		add("%s in %s", size(e.Bytes), e.Dur.Round(time.Millisecond))
+	if file := file(e); file != "" {
+		add("%s", file)
+		if e.Bytes > 0 {
+			add("%s in %s", size(e.Bytes), e.Dur.Round(time.Millisecond))
+		}
 	}
 	if e.Detail != "" {
-		add("(%s)", printable(e.Detail))
+		add("(%s)", e.Detail)
 	}
 	if e.Err != "" {
-		add("FAILED: %s", printable(e.Err))
+		add("FAILED: %s", e.Err)
 	}
 	return strings.Join(parts, " ")
+}
+
+// file is the file of an event where that tells more than the step, without
+// its query, which holds only iPXE variables.
+func file(e *timeline.Event) string {
+	switch e.Step {
+	case timeline.Script, timeline.CheckIn, timeline.Report:
+		return ""
+	}
+	name, _, _ := strings.Cut(e.File, "?")
+	return name
 }
 
 // size is a number of bytes for people.
@@ -83,14 +110,4 @@ func size(n int64) string {
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 	}
 	return fmt.Sprintf("%d B", n)
-}
-
-// printable makes text from the wire harmless to a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f {
-			return '?'
-		}
-		return r
-	}, s)
 }

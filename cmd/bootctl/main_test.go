@@ -15,14 +15,15 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"bootctl": main})
 }
 
-// TestScripts runs testdata/*.txtar. They know one more command, which wants
-// an exit status (status 3 bootctl set-links), and one more condition: [root].
+// TestScripts runs testdata/*.txtar. They know three more commands, of which
+// one wants an exit status (status 3 bootctl set-links) and the others are in
+// daemon_test.go, and one more condition: [root].
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "daemon": daemonCmd, "golden": goldenCmd},
 		Condition:           condition,
 	})
 }

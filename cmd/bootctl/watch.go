@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"bootd/internal/cli"
 	"bootd/internal/timeline"
 )
 
@@ -18,16 +20,22 @@ func watchCommand() *cobra.Command {
 		Use:   "watch [NODE...] [flags]",
 		Short: "Show the steps of booting machines as they happen",
 		Long: `Shows each step of every machine, or of the named ones only, as it happens,
-until it is interrupted.`,
+until it is interrupted. A machine that is not in the inventory is named by its
+MAC address.`,
 		Example: "  bootctl watch ncn-m001 ncn-m002",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := showEvent(cmd.OutOrStdout())
 			if asJSON {
 				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetEscapeHTML(false)
 				show = func(e timeline.Event) error { return enc.Encode(e) }
 			}
+			var names []string
+			for _, arg := range args {
+				names = append(names, spellings(arg)...)
+			}
 			return explained(client(cmd).Watch(cmd.Context(), func(e timeline.Event) error {
-				if len(args) > 0 && !slices.Contains(args, e.Machine()) {
+				if len(names) > 0 && !slices.Contains(names, e.Machine()) {
 					return nil
 				}
 				return show(e)
@@ -41,8 +49,9 @@ until it is interrupted.`,
 // showEvent prints events as aligned lines.
 func showEvent(w io.Writer) func(timeline.Event) error {
 	return func(e timeline.Event) error {
-		_, err := fmt.Fprintf(w, "%s  %-17s  %-13s  %-18s  %s\n",
-			e.Time.Local().Format(time.TimeOnly+".000"), e.Machine(), e.Step, dash(who(&e)), what(&e))
+		line := fmt.Sprintf("%s  %-17s  %-13s  %-16s  %s", e.Time.Local().Format(time.TimeOnly+".000"),
+			cli.Printable(e.Machine()), cli.Printable(string(e.Step)), dash(who(&e)), what(&e))
+		_, err := fmt.Fprintln(w, strings.TrimRight(line, " "))
 		return err
 	}
 }

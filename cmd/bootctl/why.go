@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"bootd/internal/admin"
 	"bootd/internal/cli"
+	"bootd/internal/timeline"
 )
 
 func whyCommand() *cobra.Command {
@@ -25,52 +27,97 @@ address.`,
 		Example: "  bootctl why ncn-m002",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return cli.UsageError(cmd, errors.New("name one node"))
+				return cli.UsageError(cmd, errors.New("why takes one node"))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			story, err := client(cmd).Story(cmd.Context(), args[0])
+			story, err := find(cmd, args[0])
 			if err != nil {
-				return explained(fmt.Errorf("%q: %w", args[0], err))
+				return explained(err)
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), story)
 			}
-			return printStory(cmd.OutOrStdout(), story)
+			return printStory(cmd.OutOrStdout(), story, time.Now())
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 
-func printStory(w io.Writer, s admin.Story) error {
-	fmt.Fprintf(w, "%s: %s: %s\n", s.Machine, s.Boot.Outcome, printable(s.Boot.Stopped))
-	if s.Boot.Hint != "" {
-		fmt.Fprintf(w, "look at: %s\n", s.Boot.Hint)
+// find asks for the story of a machine under each of its spellings.
+func find(cmd *cobra.Command, machine string) (story admin.Story, err error) {
+	for _, name := range spellings(machine) {
+		if story, err = client(cmd).Story(cmd.Context(), name); !errors.Is(err, admin.ErrUnknown) {
+			return story, err
+		}
 	}
-	if err := printSteps(w, s); err != nil {
+	return story, fmt.Errorf("%q: %w", machine, err)
+}
+
+func printStory(w io.Writer, s admin.Story, now time.Time) error {
+	fmt.Fprintf(w, "%s: %s: %s\n", cli.Printable(s.Machine), cli.Printable(string(s.Boot.Outcome)), cli.Printable(s.Boot.Stopped))
+	if s.Boot.Hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", cli.Printable(s.Boot.Hint))
+	}
+	if err := printSteps(w, s.Boot, now); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "next boot: %s: %s\n", s.Next.Action, printable(s.Next.Reason))
+	_, err := fmt.Fprintf(w, "next boot: %s, because: %s\n", cli.Printable(next(s.Next)), cli.Printable(s.Next.Reason))
 	return err
 }
 
-func printSteps(w io.Writer, s admin.Story) error {
-	events := s.Boot.Events
-	if len(events) == 0 {
+func printSteps(w io.Writer, boot timeline.Story, now time.Time) error {
+	if len(boot.Events) == 0 {
 		return nil
 	}
-	began := events[0].Time
-	fmt.Fprintf(w, "\nlast boot, %s, took %.1f s:\n", began.Local().Format(time.DateTime), s.Boot.Took.Seconds())
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for i := range events {
-		e := &events[i]
-		fmt.Fprintf(t, "  %+.3f s\t%s\t%s\t%s\n", e.Time.Sub(began).Seconds(), e.Step, dash(who(e)), what(e))
+	began := boot.Events[0].Time
+	fmt.Fprintf(w, "\n%s:\n", title(boot, now))
+	var lines strings.Builder
+	t := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
+	for i := range boot.Events {
+		e := &boot.Events[i]
+		fmt.Fprintf(t, "  %11s\t%s\t%s\t%s%s\n", "+"+span(e.Time.Sub(began)), cli.Printable(string(e.Step)), dash(who(e)), what(e), times(e, now))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	for line := range strings.Lines(lines.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 	_, err := fmt.Fprintln(w)
 	return err
+}
+
+// title says when a boot was and how long it took, or, where it did not get
+// there, when something was last heard.
+func title(boot timeline.Story, now time.Time) string {
+	began := boot.Events[0].Time.Local().Format(time.DateTime)
+	switch boot.Outcome {
+	case timeline.Booted:
+		return "last boot, " + began + ", took " + span(boot.Took)
+	case timeline.None:
+		return "seen since " + began
+	}
+	return "last boot, " + began + ", last step " + ago(boot.Last, now)
+}
+
+// times tells of repeats.
+func times(e *timeline.Event, now time.Time) string {
+	if e.Count < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" [%d times, last %s]", e.Count, ago(e.Last, now))
+}
+
+// span is a duration for people.
+func span(d time.Duration) string {
+	switch {
+	case d < time.Hour:
+		return fmt.Sprintf("%.3f s", d.Seconds())
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
 }
