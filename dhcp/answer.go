@@ -26,13 +26,12 @@ type exchange struct {
 	machine  Machine
 	classes  classSet
 	now      time.Time
-	kept     bool // waits for the disk, and is not free before it is settled
 }
 
 // answer settles one request (RFC 2131, section 4.3).
 func (x *exchange) answer(s *Server, out *outbox) {
 	set := s.settings.Load()
-	x.s, x.out, x.set, x.now = s, out, set, time.Now()
+	x.s, x.out, x.set, x.now = s, out, set, s.clock.now()
 	x.machine = set.machines.Find(x.Client)
 	if x.subnet = set.subnetOf(&x.request, x.machine.Addr); x.subnet == nil {
 		s.Metrics.dropped("no subnet")
@@ -143,17 +142,23 @@ func (x *exchange) discover() {
 	}
 	b := x.bid(x.Asked)
 	boot := x.boot(b.reserved)
-	addr, ok := x.s.Leases.Offer(b, boot, x.now)
+	addr, fresh, ok := x.s.Leases.Offer(b, boot, x.now)
 	switch {
 	case !ok:
 		x.exhausted()
 	case x.subnet.RapidCommit && x.opts.has(optRapidCommit):
 		x.claim(addr, true) // RFC 4039, section 3.1
+	case fresh && x.probe(addr, boot, 1):
 	default:
-		x.reply.start(&x.request, Offer, x.serverID)
-		x.fill(addr, boot)
-		x.send(timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File, Detail: boot.Problem})
+		x.offer(addr, boot)
 	}
+}
+
+// offer sends the offer of an address.
+func (x *exchange) offer(addr netip.Addr, boot Boot) {
+	x.reply.start(&x.request, Offer, x.serverID)
+	x.fill(addr, boot)
+	x.send(timeline.Event{Step: timeline.Offer, Addr: addr, File: boot.File, Detail: boot.Problem})
 }
 
 // exhausted deals with a client for which there is no address: silence, unless
@@ -260,25 +265,27 @@ func (x *exchange) claim(asked netip.Addr, rapid bool) {
 // An acknowledgement is a lease change that waits for the disk, and whom to
 // tell.
 type acknowledgement struct {
-	*exchange
-	changes []store.Change
-	addr    netip.Addr // zero: nobody waits for an answer
-	boot    Boot
-	rapid   bool // answers a DISCOVER (RFC 4039)
+	*exchange // nil: nobody
+	changes   []store.Change
+	addr      netip.Addr // zero: nobody waits for an answer
+	boot      Boot
+	rapid     bool // answers a DISCOVER (RFC 4039)
 }
 
 // commit has the committer settle a once its changes are on disk.
 func (x *exchange) commit(a acknowledgement) {
-	a.exchange, x.kept = x, true
+	a.exchange, x.out.held = x, true // until it is settled
 	x.out.acks = append(x.out.acks, a)
 }
 
 // settle sends the ACK once the lease is on disk, and nothing otherwise.
 func (a *acknowledgement) settle(out *outbox, err error) {
 	x := a.exchange
+	if x == nil || !a.addr.IsValid() {
+		return
+	}
 	x.out = out
 	switch {
-	case !a.addr.IsValid():
 	case err != nil:
 		x.event(timeline.Event{Step: timeline.Ack, Addr: a.addr, Err: "lease could not be written to disk"})
 	default:
@@ -369,6 +376,7 @@ type outbox struct {
 	replies []outbound
 	made    []made            // of the same index
 	acks    []acknowledgement // that wait for the disk
+	held    bool              // the last exchange waits for something, and is not free yet
 }
 
 // made is by whom and for what a reply was made.

@@ -122,6 +122,9 @@ type pipe struct {
 	out  chan sent
 	wake chan struct{}
 	once sync.Once
+
+	hosts map[netip.Addr]node.MAC // other hosts on the link
+	asked chan netip.Addr
 }
 
 type inboundPacket struct {
@@ -132,7 +135,22 @@ type inboundPacket struct {
 }
 
 func newPipe() *pipe {
-	return &pipe{in: make(chan inboundPacket, 4096), out: make(chan sent, 4096), wake: make(chan struct{})}
+	return &pipe{in: make(chan inboundPacket, 4096), out: make(chan sent, 4096), wake: make(chan struct{}), hosts: map[netip.Addr]node.MAC{}, asked: make(chan netip.Addr, 4096)}
+}
+
+func (p *pipe) Ask(a netip.Addr, _ bool) error { p.asked <- a; return nil }
+
+func (p *pipe) Answers(taken func(netip.Addr, node.MAC)) {
+	for {
+		select {
+		case a := <-p.asked:
+			if mac, ok := p.hosts[a]; ok {
+				taken(a, mac)
+			}
+		case <-p.wake:
+			return
+		}
+	}
 }
 
 func (p *pipe) Recv(batch []*exchange) (int, error) {
@@ -165,6 +183,7 @@ type bench struct {
 	disk    *disk
 	dhcp    *pipe
 	pxe     *pipe
+	mu      sync.Mutex // guards events
 	events  []timeline.Event
 	classes []Class // of the next start
 	stop    func()
@@ -183,10 +202,9 @@ func run(t *testing.T, subnets []Subnet, machines Machines, test func(b *bench))
 // start runs a server on what is on b's disk, as after a restart.
 func (b *bench) start(subnets []Subnet, machines Machines) {
 	b.dhcp, b.pxe = newPipe(), newPipe()
-	var mu sync.Mutex
 	b.server = &Server{Leases: NewLeases(), Store: b.disk, Record: func(e timeline.Event) {
-		mu.Lock()
-		defer mu.Unlock()
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		b.events = append(b.events, e)
 	}}
 	if err := b.server.Leases.Load(b.disk); err != nil {
@@ -196,7 +214,7 @@ func (b *bench) start(subnets []Subnet, machines Machines) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan error)
 	go func() {
-		done <- b.server.serve(ctx, []*link{{b.dhcp, "eth0", ServerPort}, {b.pxe, "eth0", PXEPort}})
+		done <- b.server.serve(ctx, []*link{newLink(b.dhcp, "eth0", ServerPort), newLink(b.pxe, "eth0", PXEPort)})
 	}()
 	synctest.Wait()
 	b.stop = func() {
@@ -257,6 +275,8 @@ func (b *bench) lease(mac node.MAC, mods ...dhcpv4.Modifier) netip.Addr {
 }
 
 func (b *bench) step(step timeline.Step) *timeline.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for i := len(b.events) - 1; i >= 0; i-- {
 		if b.events[i].Step == step {
 			return &b.events[i]

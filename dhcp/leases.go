@@ -256,19 +256,22 @@ type bid struct {
 // stranger reports whether the inventory does not know the client.
 func (b *bid) stranger() bool { return b.classes&bitUnknown != 0 }
 
-// Offer chooses an address for b and holds it. It reports whether there is one.
-// boot is what the client is told to load, kept for its ACK.
-func (l *Leases) Offer(b bid, boot Boot, at time.Time) (netip.Addr, bool) {
+// Offer chooses an address for b and holds it. It reports whether there is one,
+// and whether it is fresh: one that this client did not have, and was not
+// offered, before. boot is what the client is told to load, kept for its ACK.
+func (l *Leases) Offer(b bid, boot Boot, at time.Time) (addr netip.Addr, fresh, ok bool) {
 	now := at.Unix()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(now)
 	a, ok := l.chooseLocked(b, now)
 	if !ok {
-		return netip.Addr{}, false
+		return netip.Addr{}, false, false
 	}
+	r, o := l.byKey[b.key], l.offers[b.key]
+	fresh = !(r != nil && r.addr == a || o != nil && o.addr == a)
 	l.holdLocked(b, a, boot, now)
-	return address(a), true
+	return address(a), fresh, true
 }
 
 // holdLocked makes the client's offer one of a, whatever it was before.
@@ -591,6 +594,19 @@ func (l *Leases) ByAddr(a netip.Addr) (Lease, bool) {
 		return r.view(), true
 	}
 	return Lease{}, false
+}
+
+// Newest returns when the lease that was made last began; the
+// zero time without leases.
+func (l *Leases) Newest() (newest time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.byAddr {
+		if at := time.Unix(r.start, 0); at.After(newest) {
+			newest = at
+		}
+	}
+	return newest
 }
 
 // Len returns the number of leases, ended ones included.

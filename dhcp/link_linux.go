@@ -19,37 +19,6 @@ import (
 	"bootd/internal/node"
 )
 
-// conn is what the server needs of a network interface.
-type conn interface {
-	// Recv waits for packets and fills batch with those that are there, at
-	// least one. An error of it means that the socket has failed, or that the
-	// read deadline has passed; never that a packet is bad.
-	Recv(batch []*exchange) (n int, err error)
-	// Send sends replies and sets the error of those that could not be sent.
-	// It may be called by several goroutines at once.
-	Send(batch []outbound)
-	SetReadDeadline(time.Time) error
-	Close() error
-}
-
-// inbound is a packet as it arrived.
-type inbound struct {
-	buf     [maxPacket]byte
-	n       int
-	peer    netip.AddrPort // source
-	to      netip.Addr     // address it was sent to; zero: not known
-	arrived time.Time      // by the kernel's clock, so that time spent in the socket counts
-}
-
-// outbound is a reply to send from one of our addresses, which is the server
-// identifier that the client will check.
-type outbound struct {
-	payload []byte
-	source  netip.Addr
-	to      destination
-	err     error // set by Send
-}
-
 // A Link is the server's sockets on one interface: UDP port 67 or 4011, bound
 // to the interface so that a broadcast is answered where it came from, and a
 // packet socket to reach clients that have no address yet.
@@ -58,7 +27,9 @@ type Link struct {
 	udp     *net.UDPConn
 	v4      *ipv4.PacketConn
 	raw     *packet.Conn // nil: replies to clients without an address are broadcast
-	readers sync.Pool    // of *[]ipv4.Message
+	arp     *packet.Conn // nil: nobody is asked for addresses
+	icmp    net.PacketConn
+	readers sync.Pool // of *[]ipv4.Message
 }
 
 // Listen opens the sockets of one port on an interface. It fails when the port
@@ -81,6 +52,10 @@ func Listen(ifname string, port uint16) (*Link, error) {
 	if l.raw, err = packet.Listen(ifi, packet.Raw, 0, nil); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("interface %s: packet socket: %w", ifname, listenError(err))
+	}
+	if err := l.listenAnswers(); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("interface %s: %w", ifname, err)
 	}
 	return l, nil
 }
@@ -210,14 +185,26 @@ func (l *Link) sendRouted(batch []*outbound) {
 	}
 }
 
-// SetReadDeadline makes Recv return at t.
-func (l *Link) SetReadDeadline(t time.Time) error { return l.udp.SetReadDeadline(t) }
+// SetReadDeadline makes Recv and Answers return at t.
+func (l *Link) SetReadDeadline(t time.Time) error {
+	err := l.udp.SetReadDeadline(t)
+	if l.arp != nil {
+		err = errors.Join(err, l.arp.SetReadDeadline(t), l.icmp.SetReadDeadline(t))
+	}
+	return err
+}
 
 // Close closes the sockets.
 func (l *Link) Close() error {
 	err := l.udp.Close()
 	if l.raw != nil {
 		err = errors.Join(err, l.raw.Close())
+	}
+	if l.arp != nil {
+		err = errors.Join(err, l.arp.Close())
+	}
+	if l.icmp != nil {
+		err = errors.Join(err, l.icmp.Close())
 	}
 	return err
 }

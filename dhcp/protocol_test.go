@@ -328,7 +328,7 @@ func TestC23TruncatedAndMutated(t *testing.T) {
 			p[rnd.IntN(len(p))] = byte(rnd.Int())
 			x := &exchange{inbound: inbound{n: len(p), peer: broadcast68, to: everybody, arrived: time.Now()}}
 			copy(x.buf[:], p)
-			b.server.handle(&link{b.dhcp, "eth0", ServerPort}, x, &outbox{})
+			b.server.handle(newLink(b.dhcp, "eth0", ServerPort), x, &outbox{})
 		}
 		time.Sleep(offerHold + declineHold)
 		b.must(discover(m2), dhcpv4.MessageTypeOffer)

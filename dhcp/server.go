@@ -2,10 +2,8 @@ package dhcp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -46,7 +44,18 @@ type Server struct {
 	settings          atomic.Pointer[settings]
 	commits           chan []acknowledgement
 	limit             *limiter
+	prober            *prober
+	clock             clock
 	unsent, exhausted seldom
+}
+
+// recover opens the socket of a link anew after it has failed: an interface
+// that goes away and comes back takes its sockets with it.
+func (s *Server) recover(ctx context.Context, l *link, err error) {
+	s.Log.Error("interface lost: it is not served until it is back", "iface", l.ifname, "port", l.port, "err", err)
+	if l.reopen(ctx) {
+		s.Log.Info("interface is back", "iface", l.ifname, "port", l.port)
+	}
 }
 
 // seldom limits a warning that would come for every client to one a minute.
@@ -65,13 +74,6 @@ type settings struct {
 	subnets  []Subnet
 	classes  []Class
 	machines Machines
-}
-
-// link is one bound port of one interface.
-type link struct {
-	conn
-	ifname string
-	port   uint16
 }
 
 // Configure replaces the subnets, the classes (at most MaxClasses) and the
@@ -128,7 +130,7 @@ func Close(ports []Ports) {
 func (s *Server) Run(ctx context.Context, ports []Ports) error {
 	var links []*link
 	for _, p := range ports {
-		links = append(links, &link{p.DHCP, p.Interface, ServerPort}, &link{p.PXE, p.Interface, PXEPort})
+		links = append(links, newLink(p.DHCP, p.Interface, ServerPort), newLink(p.PXE, p.Interface, PXEPort))
 	}
 	return s.serve(ctx, links)
 }
@@ -138,8 +140,11 @@ func (s *Server) Run(ctx context.Context, ports []Ports) error {
 func (s *Server) serve(ctx context.Context, links []*link) error {
 	s.setDefaults()
 	receivers, rctx := errgroup.WithContext(ctx)
+	var others sync.WaitGroup // which write to s.commits, too
+	others.Go(func() { s.probeLoop(rctx) })
 	for _, l := range links {
-		stop := context.AfterFunc(rctx, func() { l.SetReadDeadline(time.Unix(1, 0)) })
+		others.Go(func() { l.Answers(s.taken) })
+		stop := context.AfterFunc(rctx, l.interrupt)
 		defer stop()
 		defer l.Close()
 		for range s.receivers(l) {
@@ -150,6 +155,7 @@ func (s *Server) serve(ctx context.Context, links []*link) error {
 	committer.Go(s.commitLoop)
 
 	err := receivers.Wait()
+	others.Wait()
 	close(s.commits)
 	committer.Wait()
 	return err
@@ -165,7 +171,8 @@ func (s *Server) receivers(l *link) int {
 }
 
 func (s *Server) setDefaults() {
-	s.commits, s.limit = make(chan []acknowledgement, queueLen), newLimiter()
+	s.commits, s.limit, s.prober = make(chan []acknowledgement, queueLen), newLimiter(), newProber()
+	s.clock = newClock(s.Leases.Newest())
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
@@ -195,20 +202,17 @@ func (s *Server) receive(ctx context.Context, l *link) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			continue
 		case err != nil:
-			return fmt.Errorf("dhcp: interface %s: receive: %w", l.ifname, err)
+			s.recover(ctx, l, err)
+			continue
 		}
-		for _, x := range batch[:n] {
-			s.handle(l, x, &out)
-		}
-		out.flush()
 		for i, x := range batch[:n] {
-			if x.kept {
-				batch[i] = nil // the committer's from here on
+			out.held = false
+			if s.handle(l, x, &out); out.held {
+				batch[i] = nil // the committer's or the prober's from here on
 			}
 		}
+		out.flush()
 		if len(out.acks) > 0 {
 			s.commits <- out.acks
 			out.acks = nil
@@ -269,8 +273,9 @@ func (s *Server) commitLoop() {
 		}
 		out.flush()
 		for i := range batch {
-			batch[i].kept = false
-			exchanges.Put(batch[i].exchange)
+			if batch[i].exchange != nil {
+				exchanges.Put(batch[i].exchange)
+			}
 		}
 	}
 }

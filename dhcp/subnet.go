@@ -52,6 +52,7 @@ type Subnet struct {
 	ByClientID      bool          // a client is known by option 61 where it sends one, not by its MAC
 	RapidCommit     bool          // option 80 gets an ACK at once (RFC 4039): we are the only server
 	SubnetSelection bool          // option 118 is believed (RFC 3011)
+	Probe           time.Duration // how long the network is asked who has an address that is new to a client; zero: not at all
 	IPv6Only        time.Duration // V6ONLY_WAIT for systems that can do without IPv4 (RFC 8925); zero: never
 }
 

@@ -31,6 +31,7 @@ const (
 	Request  Step = "dhcp-request"  // machine asks for the offered, or its old, address
 	Ack      Step = "dhcp-ack"      // Addr is leased, and that is on disk
 	Nak      Step = "dhcp-nak"      // machine may not use the address it asked for
+	Conflict Step = "dhcp-conflict" // Addr was not offered: another host has it
 	Decline  Step = "dhcp-decline"  // machine found Addr in use by somebody else
 	Release  Step = "dhcp-release"  // machine gave Addr back
 	Inform   Step = "dhcp-inform"   // machine with an address asks for options

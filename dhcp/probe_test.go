@@ -1,0 +1,174 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"bootd/internal/node"
+	"bootd/internal/timeline"
+)
+
+func probing() Subnet {
+	s := testSubnet()
+	s.Probe = 200 * time.Millisecond
+	return s
+}
+
+// next returns the next reply that comes within d.
+func (b *bench) next(d time.Duration) *sent {
+	select {
+	case r := <-b.dhcp.out:
+		return &r
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// RFC 2131, section 3.1, step 2: another host has the address.
+func TestC22Conflict(t *testing.T) {
+	other := node.MAC{2, 9, 9, 9, 9, 9}
+	var first netip.Addr
+	run(t, []Subnet{testSubnet()}, fixed{}, func(b *bench) { first = yiaddr(b.ask(discover(m1))) })
+	run(t, []Subnet{probing()}, fixed{}, func(b *bench) {
+		b.dhcp.hosts[first] = other
+		began := time.Now()
+		b.silent(discover(m1)) // not at once
+		r := b.next(time.Second)
+		if r == nil || yiaddr(r) == first {
+			t.Fatalf("got %v, want an offer of another address than %v", r, first)
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Errorf("offer took %v, want at most 500ms", took)
+		}
+		if e := b.step(timeline.Conflict); e == nil || e.Addr != first {
+			t.Errorf("event: got %+v, want a conflict at %v", e, first)
+		}
+		time.Sleep(time.Second)
+		b.ask(discover(m2, withAddr(50, first)))
+		if r := b.next(time.Second); r == nil || yiaddr(r) == first {
+			t.Errorf("the address in conflict was offered again: %v", r)
+		}
+	})
+}
+
+// The client itself may answer: it kept an address that we forgot.
+func TestProbeOwnAddress(t *testing.T) {
+	run(t, []Subnet{probing()}, fixed{}, func(b *bench) {
+		addr := netip.MustParseAddr("10.77.0.150")
+		b.dhcp.hosts[addr] = m1
+		if r := b.ask(discover(m1, withAddr(50, addr))); r == nil || yiaddr(r) != addr {
+			t.Errorf("got %v, want an offer of %v at once", r, addr)
+		}
+	})
+}
+
+// A client that had its address is not kept waiting, and nobody waits for
+// another client's probe.
+func TestProbeBlocksNobody(t *testing.T) {
+	run(t, []Subnet{probing()}, fixed{}, func(b *bench) {
+		b.silent(discover(m1))
+		offer := b.next(time.Second)
+		b.must(selecting(m1, yiaddr(offer)), dhcpv4.MessageTypeAck)
+		b.silent(discover(m2))
+		b.must(discover(m1), dhcpv4.MessageTypeOffer)
+		if r := b.next(time.Second); r == nil || node.MAC(r.ClientHWAddr) != m2 {
+			t.Errorf("got %v, want the offer to %v", r, m2)
+		}
+	})
+}
+
+// More clients than there may be probes are offered an address without.
+func TestProbesAreBounded(t *testing.T) {
+	sub := probing()
+	sub.Pools = []Pool{pool10("10.77.0.1", "10.77.255.254")}
+	sub.Prefix, sub.Server = netip.MustParsePrefix("10.77.0.0/16"), netip.MustParseAddr("10.77.255.254")
+	run(t, []Subnet{sub}, fixed{}, func(b *bench) {
+		for i := range maxProbes {
+			b.silent(discover(node.MAC{2, 0, 0, 4, byte(i >> 8), byte(i)}))
+		}
+		b.must(discover(m1), dhcpv4.MessageTypeOffer)
+	})
+}
+
+// The system's clock is not the clock of leases.
+func TestClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		future := time.Now().Add(240 * time.Hour)
+		c := newClock(future)
+		time.Sleep(time.Minute)
+		if got, want := c.now(), future.Add(time.Minute); !got.Equal(want) {
+			t.Errorf("host in the past: got %v, want %v", got, want)
+		}
+		c = newClock(time.Time{})
+		if got := c.now(); !got.Equal(time.Now()) {
+			t.Errorf("got %v, want %v", got, time.Now())
+		}
+	})
+}
+
+// failing is a conn whose socket has failed.
+type failing struct{ *pipe }
+
+func (failing) Recv([]*exchange) (int, error) { return 0, errors.New("network is down") }
+
+// An interface that goes away is served again when it is back.
+func TestInterfaceComesBack(t *testing.T) {
+	one(t, func(b *bench) {
+		l := newLink(failing{newPipe()}, "eth1", ServerPort)
+		back, tries := newPipe(), 0
+		l.open = func() (conn, error) {
+			if tries++; tries < 5 {
+				return nil, errNoInterface
+			}
+			return back, nil
+		}
+		ctx, cancel := context.WithCancel(b.t.Context())
+		done := make(chan error)
+		go func() { done <- b.server.receive(ctx, l) }()
+		time.Sleep(10 * time.Second)
+		if l.conn() != conn(back) || tries != 5 {
+			t.Errorf("after 10 s: got %d tries, want the socket that opened at the fifth", tries)
+		}
+		sub := testSubnet()
+		sub.Interface = "eth1"
+		b.server.Configure([]Subnet{sub}, nil, fixed{})
+		if r := b.exchange(back, inboundPacket{b: discover(m1).ToBytes(), from: broadcast68, to: everybody}); r == nil {
+			t.Error("got silence on the interface that came back")
+		}
+		cancel()
+		l.interrupt()
+		if err := <-done; err != nil {
+			t.Errorf("receive after cancel: got %v, want nil", err)
+		}
+	})
+}
+
+// RFC 5227, section 1.1, and RFC 826: what we send is a probe, and a host that
+// answers it is read.
+func TestARP(t *testing.T) {
+	src, addr := node.MAC{2, 0, 0, 0, 0, 1}, netip.MustParseAddr("10.77.0.150")
+	want := []byte{
+		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 6,
+		0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 77, 0, 150,
+	}
+	got := arpProbe(src, addr)
+	if string(got) != string(want) {
+		t.Errorf("probe: got % x, want % x", got, want)
+	}
+	if _, _, ok := arpSender(got); ok {
+		t.Error("a probe says that its sender has an address")
+	}
+	reply := append([]byte{}, want...)
+	reply[21] = arpReply
+	copy(reply[etherLen+offARPSender:], m2[:])
+	copy(reply[etherLen+offARPFrom:], addr.AsSlice())
+	if a, mac, ok := arpSender(reply); !ok || a != addr || mac != m2 {
+		t.Errorf("reply: got %v %v %v, want %v of %v", a, mac, ok, addr, m2)
+	}
+}
