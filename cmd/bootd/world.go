@@ -155,7 +155,7 @@ func subnets(cfg *config.Config) []dhcp.Subnet {
 			Interface: s.Interface, Prefix: s.Prefix, Server: s.Server,
 			Pools: pools(s.Pools), Exclude: ranges(s.Excluded()),
 			Router: s.Router, DNS: s.DNS, NTP: s.NTP, Domain: s.Domain,
-			Lease: s.Lease, BootLease: s.BootLease, Authoritative: s.Authoritative,
+			Lease: s.Lease, BootLease: s.BootLease, Probe: s.Probe, Authoritative: s.Authoritative,
 		}
 	}
 	return out

@@ -49,7 +49,7 @@ func TestReference(t *testing.T) {
 			Pools:   []Range{span("10.1.1.100", "10.1.1.200"), span("10.1.2.7", "10.1.2.7")},
 			Exclude: []Range{span("10.1.1.150", "10.1.1.150"), span("10.1.1.160", "10.1.1.170")},
 			Router:  addr("10.1.0.1"), DNS: []netip.Addr{addr("10.1.0.1")}, NTP: []netip.Addr{addr("10.1.0.1")},
-			Domain: "mtl", Lease: time.Hour, BootLease: 20 * time.Minute, Authoritative: true,
+			Domain: "mtl", Lease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond, Authoritative: true,
 		}},
 	}
 	if diff := cmp.Diff(want, c, compare); diff != "" {
@@ -220,7 +220,7 @@ func TestFromFlags(t *testing.T) {
 	want.Root, want.State = filepath.Join(dir, "www"), "/s"
 	want.Subnets = []Subnet{{
 		Interface: "eth1", Pools: []Range{span("10.1.1.100", "10.1.1.200")},
-		Lease: time.Hour, BootLease: 20 * time.Minute, Authoritative: true,
+		Lease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond, Authoritative: true,
 	}}
 	if diff := cmp.Diff(want, c, compare); diff != "" {
 		t.Errorf("want (-) got (+):\n%s", diff)

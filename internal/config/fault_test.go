@@ -133,6 +133,7 @@ func TestFaults(t *testing.T) {
 		{subnet("lease: |5m0.5s"), `x.yaml:%P: subnets[0]: lease: "5m0.5s" is not a whole number of seconds`},
 		{subnet("boot-lease: |9m"), `x.yaml:%P: subnets[0]: boot-lease: "9m" is shorter than 10m`},
 		{subnet("boot-lease: |31m"), `x.yaml:%P: subnets[0]: boot-lease: "31m" is longer than 30m`},
+		{subnet("probe: |2s"), `x.yaml:%P: subnets[0]: probe: "2s" is not off, or a time up to 1s such as 200ms`},
 		{subnet("authoritative: |maybe"), `x.yaml:%P: subnets[0]: authoritative: "maybe" is not true or false`},
 		{"subnets: [{interface: e}, {interface: |e}]", `x.yaml:%P: subnets[1]: interface: "e" is that of subnets[0] too: give both their subnet`},
 		{"subnets: [{interface: e, subnet: 10.1.0.0/16}, {interface: |e}]", `x.yaml:%P: subnets[1]: interface: "e" is that of subnets[0] too: give both their subnet`},

@@ -43,6 +43,7 @@ type (
 		Domain        string   `yaml:"domain"`
 		Lease         string   `yaml:"lease"`
 		BootLease     string   `yaml:"boot-lease"`
+		Probe         string   `yaml:"probe"`
 		Authoritative string   `yaml:"authoritative"`
 	}
 	rawRole struct {

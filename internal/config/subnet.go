@@ -26,6 +26,7 @@ type Subnet struct {
 	Domain        string        // lower case; empty: none
 	Lease         time.Duration // for an operating system
 	BootLease     time.Duration // for firmware and iPXE
+	Probe         time.Duration // how long the network is asked who has a new address; zero: not at all
 	Authoritative bool          // refuse (NAK) addresses that are wrong for this subnet
 }
 
@@ -109,8 +110,26 @@ func (b *builder) subnet(at place, r rawSubnet) Subnet {
 		Domain:        b.domain(at.key("domain"), r.Domain),
 		Lease:         b.duration(at.key("lease"), r.Lease, time.Hour, MinLease, MaxLease),
 		BootLease:     b.duration(at.key("boot-lease"), r.BootLease, 20*time.Minute, MinBootLease, MaxBootLease),
+		Probe:         b.probe(at.key("probe"), r.Probe),
 		Authoritative: b.boolean(at.key("authoritative"), r.Authoritative, true),
 	}
+}
+
+// probe reads how long to ask for; firmware asks again after 4 s, so an offer
+// must not wait long.
+func (b *builder) probe(at place, s string) time.Duration {
+	const def, most = 200 * time.Millisecond, time.Second
+	switch s {
+	case "":
+		return def
+	case "off":
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 || d > most {
+		b.add(at, "%q is not off, or a time up to %s such as 200ms", s, short(most))
+	}
+	return d
 }
 
 // prefix reads a network; "" is none.
