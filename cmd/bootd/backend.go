@@ -30,7 +30,7 @@ func (d *daemon) Status(now time.Time) []admin.Status {
 		list = append(list, d.status(w, n.Name, now))
 	}
 	for _, machine := range d.events.Machines() {
-		if _, known := w.inv.ByName(machine); !known {
+		if w.nodeOf(machine) == nil {
 			list = append(list, d.status(w, machine, now))
 		}
 	}
@@ -38,10 +38,10 @@ func (d *daemon) Status(now time.Time) []admin.Status {
 }
 
 func (d *daemon) status(w *world, machine string, now time.Time) admin.Status {
-	n, known := w.inv.ByName(machine)
+	n := w.nodeOf(machine)
 	boot := timeline.Tell(d.events.Events(machine), now)
-	s := admin.Status{Machine: machine, Known: known, Next: w.decide(n), Outcome: boot.Outcome, Stopped: boot.Stopped}
-	if known {
+	s := admin.Status{Machine: machine, Known: n != nil, Next: w.decide(n), Outcome: boot.Outcome, Stopped: boot.Stopped, Last: boot.Last}
+	if n != nil {
 		s.Role = n.Role
 	}
 	for _, e := range boot.Events {
@@ -54,20 +54,22 @@ func (d *daemon) status(w *world, machine string, now time.Time) admin.Status {
 		if e.Release != "" {
 			s.Release = e.Release
 		}
-		s.Last = e.Time
 	}
 	return s
 }
 
-// Story implements admin.Backend.
+// Story implements admin.Backend. A MAC of a node is the node.
 func (d *daemon) Story(machine string, now time.Time) (admin.Story, error) {
 	w := d.world.Load()
-	n, known := w.inv.ByName(machine)
+	n := w.nodeOf(machine)
+	if n != nil {
+		machine = n.Name
+	}
 	events := d.events.Events(machine)
-	if !known && events == nil {
+	if n == nil && events == nil {
 		return admin.Story{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
 	}
-	return admin.Story{Machine: machine, Known: known, Next: w.decide(n), Boot: timeline.Tell(events, now)}, nil
+	return admin.Story{Machine: machine, Known: n != nil, Next: w.decide(n), Boot: timeline.Tell(events, now)}, nil
 }
 
 // Watch implements admin.Backend.

@@ -38,6 +38,13 @@ func TestStartFailures(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(damaged, "bootd.db"), []byte(strings.Repeat("not a store ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	badLeases := filepath.Join(dir, "bad")
+	if err := os.MkdirAll(filepath.Join(badLeases, "leases"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(badLeases, "leases", "1.journal"), []byte(strings.Repeat("not a journal ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	flags := func(change ...string) []string {
 		set := map[string]string{
 			"--interface": lab.Bridge, "--range": "10.77.0.100-10.77.0.199", "--root": www,
@@ -65,7 +72,8 @@ func TestStartFailures(t *testing.T) {
 		{"interface", nil, "", flags("--interface", "eth9"), []string{`bootd: .*there is no network interface "eth9"; there are .*br0`}},
 		{"root", nil, "", flags("--root", filepath.Join(dir, "nowhere")), []string{`bootd: root: open .*nowhere: no such file or directory`, `hint: make the web root`}},
 		{"range", nil, "", flags("--range", "10.99.0.1-10.99.0.9"), []string{`bootd: .*10\.99\.0\.1-10\.99\.0\.9 is not within subnet 10\.77\.0\.0/24`}},
-		{"store", nil, "", flags("--state", damaged), []string{`bootd: state: .*damaged/bootd.db: invalid database`, `hint: if the file is damaged`}},
+		{"store", nil, "", flags("--state", damaged), []string{`bootd: state: .*damaged/bootd.db: damaged: invalid database`, `hint: if the file is damaged`}},
+		{"leases", nil, "", flags("--state", badLeases), []string{`bootd: leases: .*1.journal: not a journal: damaged`, `hint: if it is damaged, move the directory away`}},
 		{"capability", nil, "", asNobody, []string{`bootd: .*not permitted`, `CAP_NET_BIND_SERVICE`}},
 		{"DHCP port", []string{"dnsmasq", "--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--port=0", "--user=root", "--interface=br0", "--dhcp-range=10.77.0.50,10.77.0.60", "--pid-file="}, `DHCP, IP range`,
 			flags(), []string{`bootd: interface br0: UDP port 67: in use by another server`}},

@@ -78,6 +78,18 @@ func bmcName(n *node.Node) string { return n.Name + "-mgmt" }
 // in the inventory.
 func (w *world) name(mac node.MAC) string { return w.Find(dhcp.Client{MAC: mac}).Name }
 
+// nodeOf returns the node with this name or MAC; nil: there is none.
+func (w *world) nodeOf(machine string) *node.Node {
+	if n, ok := w.inv.ByName(machine); ok {
+		return n
+	}
+	if mac, err := node.ParseMAC(machine); err == nil {
+		n, _ := w.inv.ByMAC(mac)
+		return n
+	}
+	return nil
+}
+
 // Reservations implements dhcp.Machines.
 func (w *world) Reservations() (all []netip.Addr) {
 	for _, n := range w.inv.Nodes() {
