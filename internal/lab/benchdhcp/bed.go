@@ -44,6 +44,7 @@ type bed struct {
 	net    *lab.Net       // of the servers
 	client *lab.Namespace // of the generator
 	serial int            // directories made
+	calm   func() error   // takes the priority back
 }
 
 func newBed(ctx context.Context, o options) (*bed, error) {
@@ -54,9 +55,12 @@ func newBed(ctx context.Context, o options) (*bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{options: o, net: n}
+	b := &bed{options: o, net: n, calm: func() error { return nil }}
 	if b.client, err = n.Client(ctx); err == nil {
 		err = errors.Join(b.join(ctx), os.MkdirAll(o.dir, 0o755), pin(o.generatorCore))
+	}
+	if err == nil {
+		b.calm, err = prefer(o.nice)
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.close())
@@ -96,12 +100,8 @@ func (b *bed) join(ctx context.Context) error {
 }
 
 func (b *bed) close() error {
-	return errors.Join(b.net.Close(), os.RemoveAll(b.dir))
+	return errors.Join(b.calm(), b.net.Close(), os.RemoveAll(b.dir))
 }
-
-// nice is the priority of the generator and, by inheritance, of the servers:
-// what else the machine does is to disturb neither.
-const nice = -15
 
 // pin moves this process, and so the generator, to a processor.
 func pin(core int) error {
@@ -116,7 +116,7 @@ func pin(core int) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(unix.SchedSetaffinity(id, &set), unix.Setpriority(unix.PRIO_PROCESS, id, nice)); err != nil {
+		if err := unix.SchedSetaffinity(id, &set); err != nil {
 			return fmt.Errorf("pin to processor %d: %w", core, err)
 		}
 	}

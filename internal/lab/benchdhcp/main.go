@@ -47,6 +47,7 @@ type options struct {
 	leases         int
 	serverCore     int
 	generatorCore  int
+	nice           int
 }
 
 // The parts of a run, in order.
@@ -93,6 +94,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.leases, "leases", 0, "leases held (default 500000, quick 50000)")
 	f.IntVar(&o.serverCore, "server-core", 0, "processor of the servers")
 	f.IntVar(&o.generatorCore, "generator-core", 1, "processor of the generator")
+	f.IntVar(&o.nice, "nice", -10, "priority of servers and generator over other processes")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

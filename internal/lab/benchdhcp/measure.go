@@ -105,23 +105,32 @@ func (m *bench) maximum(ctx context.Context, r recipe) error {
 
 // search finds a server's maximum, and what it costs there.
 func (m *bench) search(ctx context.Context, g *dhcpload.Generator, s *daemon, what string, l dhcpload.Limits) (row Row, err error) {
-	var before time.Duration
-	var cpuErr error
+	mt := m.meter(s)
+	var startErr error
 	l.Before = func() {
-		before, cpuErr = s.cpu()
+		startErr = mt.start()
 		m.startProfile(ctx, s, l.Confirm)
 	}
 	row.Name = what
 	if row.Load, err = g.Search(ctx, l); err != nil {
 		return row, err
 	}
-	after, err := s.cpu()
-	if err := errors.Join(cpuErr, err); err != nil {
+	if err := errors.Join(startErr, m.account(&row, mt)); err != nil {
 		return row, err
 	}
-	row.CPU = perExchange(after-before, row.Load)
 	row.RSS, err = s.rss()
 	return row, err
+}
+
+func (m *bench) meter(s *daemon) *meter {
+	return &meter{s: s, cores: [2]int{m.serverCore, m.generatorCore}}
+}
+
+// account puts what the meter says into the row.
+func (m *bench) account(row *Row, mt *meter) error {
+	cpu, others, err := mt.stop()
+	row.CPU, row.Others = float64(cpu.Microseconds())/max(1, float64(row.Load.Completed)), others
+	return err
 }
 
 // startProfile takes a profile while the confirmation runs.
@@ -136,27 +145,22 @@ func (m *bench) startProfile(ctx context.Context, s *daemon, d time.Duration) {
 	}()
 }
 
-// perExchange is in microseconds.
-func perExchange(cpu time.Duration, r dhcpload.Result) float64 {
-	return float64(cpu.Microseconds()) / max(1, float64(r.Completed))
-}
-
 // steady runs a fixed rate.
 func (m *bench) steady(ctx context.Context, g *dhcpload.Generator, s *daemon, rate float64, d time.Duration) (*Row, error) {
 	if d == 0 {
 		d = 10 * time.Second
 	}
-	before, err := s.cpu()
-	if err != nil {
+	mt := m.meter(s)
+	if err := mt.start(); err != nil {
 		return nil, err
 	}
 	r, err := g.Run(ctx, dhcpload.Load{Rate: rate, Duration: d})
 	if err != nil {
 		return nil, err
 	}
-	after, err := s.cpu()
 	m.sayf("%s: at %.0f/s completed %.0f/s, loss %.2f %%", s.name, rate, r.Rate, r.Loss)
-	return &Row{Name: s.name, Load: r, CPU: perExchange(after-before, r)}, err
+	row := &Row{Name: s.name, Load: r}
+	return row, m.account(row, mt)
 }
 
 // held compares bootd with no leases and with many, then kills and restarts it.

@@ -16,6 +16,8 @@ type Row struct {
 	Load  dhcpload.Result `json:"load"`
 	CPU   float64         `json:"cpu_us_per_exchange"`
 	RSS   int64           `json:"rss_bytes"`
+	// Others is the share of both processors that other processes took.
+	Others float64 `json:"others_percent"`
 }
 
 // Held is bootd with many leases.
@@ -139,8 +141,8 @@ func (r *report) details(b *strings.Builder) {
 		fmt.Fprintf(b, "%s, %d clients at once (%v): %d leased in %.2f s, clients by highest retry %v\n", a.Server, a.Load.Began, a.Mode, a.Load.Completed, a.Load.Seconds, a.Load.Retries)
 	}
 	for _, row := range r.Servers {
-		if row.Load.Behind > 50 {
-			fmt.Fprintf(b, "note: %s: the generator was %.0f ms behind at one moment: the machine is busy with something else\n", row.Name, row.Load.Behind)
+		if row.Others > 3 || row.Load.Behind > 50 {
+			fmt.Fprintf(b, "note: %s: other processes took %.0f %% of the two processors, and the generator was %.0f ms behind at one moment: measure again when the machine is idle\n", row.Name, row.Others, row.Load.Behind)
 		}
 		if row.Load.Loss >= 1 {
 			fmt.Fprintf(b, "note: %s: no rate was confirmed with less than 1 %% loss; this is the last one tried\n", row.Name)

@@ -159,18 +159,18 @@ func (s *daemon) output() string {
 	return out[max(0, len(out)-2000):]
 }
 
-// cpu returns the processor time used so far: proc(5), stat, fields 14 and 15,
-// in ticks of 10 ms.
-func (s *daemon) cpu() (time.Duration, error) {
+// times returns the processor time used so far: proc(5), stat, fields 14 and
+// 15.
+func (s *daemon) times() (user, system time.Duration, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.proc.Pid()))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	text := string(b)
 	f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // the name may hold anything
-	user, err1 := strconv.Atoi(f[11])
-	system, err2 := strconv.Atoi(f[12])
-	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+	u, err1 := strconv.Atoi(f[11])
+	k, err2 := strconv.Atoi(f[12])
+	return time.Duration(u) * tick, time.Duration(k) * tick, errors.Join(err1, err2)
 }
 
 var vmRSS = regexp.MustCompile(`VmRSS:\s*(\d+) kB`)
