@@ -529,3 +529,30 @@ func TestNoAllocationPerBlock(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a client or a stranger sends to a transfer, at most a window leaves,
+// and never an ERROR to an ERROR.
+func FuzzPacket(f *testing.F) {
+	f.Add([]byte("\x00\x04\x00\x00"), false)
+	f.Add([]byte("\x00\x05\x00\x08User aborted the transfer\x00"), true)
+	f.Add([]byte("\x00\x05\x00"), false)
+	f.Fuzz(func(t *testing.T, b []byte, strange bool) {
+		sent := 0
+		l := newMemLink(func(datagram) { sent++ })
+		s := newSender(l, jobOf(contents(5000), request{name: "f", tsize: true, window: 4}))
+		s.emit(s.state.begin(time.Now()))
+		sent = 0
+		peer := client
+		if strange {
+			peer = netip.MustParseAddrPort("10.77.0.66:2000")
+		}
+		s.emit(s.take(time.Now(), b, peer))
+		isError := len(b) > 1 && binary.BigEndian.Uint16(b) == opERROR
+		if sent > 4 || strange && sent > 1 || isError && sent > 0 {
+			t.Errorf("%q: got %d packets", b, sent)
+		}
+		if strange && (s.state.over || s.state.heard) {
+			t.Errorf("%q: a stranger changed the transfer", b)
+		}
+	})
+}
