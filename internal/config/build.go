@@ -56,8 +56,14 @@ func (b *builder) config(r raw) *Config {
 	for i, s := range r.Subnets {
 		c.Subnets = append(c.Subnets, b.subnet(top.item("subnets", i, ""), s))
 	}
+	c.Classes = b.classes(r.Classes)
 	c.Inventory = b.inventory(r)
+	c.NodeOptions = b.nodeOptions(r)
 	b.subnets(c.Subnets)
+	b.poolClasses(c)
+	if len(b.list) == 0 {
+		b.rooms(c, r.Nodes)
+	}
 	b.reservations(c.Inventory.Nodes(), c.Subnets)
 	return c
 }
@@ -200,7 +206,10 @@ func (b *builder) duration(at place, s string, def, least, most time.Duration) t
 
 // short is d without the zero minutes and seconds of String.
 func short(d time.Duration) string {
-	s := strings.TrimSuffix(d.String(), "0s")
+	s := d.String()
+	if d%time.Minute == 0 {
+		s = strings.TrimSuffix(s, "0s")
+	}
 	if d%time.Hour == 0 {
 		s = strings.TrimSuffix(s, "0m")
 	}
@@ -210,9 +219,13 @@ func short(d time.Duration) string {
 // dnsRule is a host name (RFC 1123, section 2.1); lengths are checked apart.
 var dnsRule = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$`)
 
+func isDNSName(s string) bool { return len(s) <= 253 && dnsRule.MatchString(s) }
+
+func notDNSName(s string) error { return fmt.Errorf("%q is not a DNS name such as mtl.example.net", s) }
+
 func (b *builder) domain(at place, s string) string {
-	if s != "" && (len(s) > 253 || !dnsRule.MatchString(s)) {
-		b.add(at, "%q is not a DNS name such as mtl.example.net", s)
+	if s != "" && !isDNSName(s) {
+		b.add(at, "%v", notDNSName(s))
 	}
 	return strings.ToLower(s)
 }

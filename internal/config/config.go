@@ -52,7 +52,12 @@ type Config struct {
 	HTTP      HTTP
 	TFTP      TFTP
 	Subnets   []Subnet // none: no DHCP is served
+	Classes   []Class  // at most MaxClasses; where two say different things of a client, the first wins
 	Inventory *node.Inventory
+
+	// NodeOptions is what each node is told by DHCP, by its name: its own
+	// options, and those of its role that it does not set.
+	NodeOptions map[string][]DHCPOption
 
 	file  string            // for the faults of Resolve
 	flags map[string]string // as file

@@ -46,11 +46,28 @@ func TestReference(t *testing.T) {
 		HTTP:  HTTP{80}, TFTP: TFTP{true, 69},
 		Subnets: []Subnet{{
 			Interface: "eth1", Prefix: netip.MustParsePrefix("10.1.0.0/16"), Server: addr("10.1.0.1"),
-			Pools:   []Range{span("10.1.1.100", "10.1.1.200"), span("10.1.2.7", "10.1.2.7")},
+			Pools: []Pool{
+				{span("10.1.1.100", "10.1.1.200"), ""}, {span("10.1.2.7", "10.1.2.7"), ""}, {span("10.1.3.1", "10.1.3.99"), ClassBMC},
+			},
 			Exclude: []Range{span("10.1.1.150", "10.1.1.150"), span("10.1.1.160", "10.1.1.170")},
 			Router:  addr("10.1.0.1"), DNS: []netip.Addr{addr("10.1.0.1")}, NTP: []netip.Addr{addr("10.1.0.1")},
-			Domain: "mtl", Lease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond, Authoritative: true,
+			Domain: "mtl", Search: []string{"mtl", "nmn.mtl"}, MTU: 9000,
+			Routes: []Route{{netip.MustParsePrefix("10.92.0.0/16"), addr("10.1.0.254")}},
+			Options: []DHCPOption{
+				{150, []byte{10, 1, 0, 1, 10, 1, 0, 2}, false}, {224, []byte("hello"), true}, {101, []byte("America/Denver"), false},
+			},
+			Lease: time.Hour, MinLease: 10 * time.Minute, MaxLease: 24 * time.Hour, BootLease: 20 * time.Minute,
+			Renew: 20 * time.Minute, Rebind: 50 * time.Minute, Authoritative: true, IPv6Only: 30 * time.Minute,
+			Probe: 200 * time.Millisecond,
 		}},
+		Classes: []Class{{
+			Name: "ilo", Lease: 2 * time.Hour, Options: []DHCPOption{{43, []byte{1, 4, 0xde, 0xad, 0xbe, 0xef}, false}},
+			Match: Match{
+				VendorClass: "CPQRIB", UserClass: "corp", CircuitID: "port-1", RemoteID: "\x00\x06", Arch: []uint16{7, 11},
+				MAC: [][]byte{{0x94, 0x40, 0xc9}}, UUID: [][]byte{{0x4c, 0x4c, 0x45, 0x44, 0, 0x42}},
+			},
+		}},
+		NodeOptions: map[string][]DHCPOption{"ncn-w001": {{17, []byte("x1000"), true}}},
 	}
 	if diff := cmp.Diff(want, c, compare); diff != "" {
 		t.Errorf("want (-) got (+):\n%s", diff)
@@ -166,6 +183,12 @@ func TestWords(t *testing.T) {
 		{"subnets: [{interface: eth1, pools: [10.1.0.5 - 10.1.0.9]}]", func(c *Config) any {
 			return c.Subnets[0].Pools[0].String()
 		}, "10.1.0.5-10.1.0.9"},
+		{"subnets: [{interface: eth1, unknown: ignore, identity: client-id}]", func(c *Config) any {
+			return fmt.Sprint(c.Subnets[0].Unknown, c.Subnets[0].ByClientID)
+		}, "ignore true"},
+		{"subnets: [{interface: eth1, unknown: quarantine, pools: [10.1.0.5 for unknown]}]", func(c *Config) any {
+			return fmt.Sprint(c.Subnets[0].Unknown, c.Subnets[0].Pools)
+		}, "quarantine [10.1.0.5]"},
 		{"nodes: [{name: a, role: kubernetes, macs: [525400123456], boot: hold, serial: 00123}]", func(c *Config) any {
 			n := c.Inventory.Nodes()[0]
 			return fmt.Sprintf("%v %v %s", n.MACs[0], n.Want, n.Serial)
@@ -219,8 +242,8 @@ func TestFromFlags(t *testing.T) {
 	want := Default()
 	want.Root, want.State = filepath.Join(dir, "www"), "/s"
 	want.Subnets = []Subnet{{
-		Interface: "eth1", Pools: []Range{span("10.1.1.100", "10.1.1.200")},
-		Lease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond, Authoritative: true,
+		Interface: "eth1", Pools: []Pool{{span("10.1.1.100", "10.1.1.200"), ""}},
+		Lease: time.Hour, MinLease: 5 * time.Minute, MaxLease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond, Authoritative: true,
 	}}
 	if diff := cmp.Diff(want, c, compare); diff != "" {
 		t.Errorf("want (-) got (+):\n%s", diff)

@@ -17,7 +17,21 @@ func host(s string) string {
 	return "nodes: [{name: a, role: kubernetes, macs: [52:54:00:00:00:01], " + s + "}]"
 }
 
+// option and class are as subnet, for one option and for a class.
+func option(s string) string { return subnet("options: [|'" + s + "']") }
+
+func class(s string) string { return "classes: [{name: c, " + s + "}]" }
+
 func role(s string) string { return "roles: [{name: r, dir: d, squashfs: [s], " + s + "}]" }
+
+// manyRoutes writes n routes of 9 bytes each.
+func manyRoutes(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("10.2.%d.0/32 via 10.1.0.2", i))
+	}
+	return strings.Join(list, ", ")
+}
 
 // Each row has one fault and its own whole message. A %P stands for the
 // position of the "|" in the text, which is taken out.
@@ -52,7 +66,7 @@ func TestFaults(t *testing.T) {
 		// keys and kinds
 		{"root: /a\n|subnet: []\n", `x.yaml:%P: unknown key "subnet": did you mean "subnets"?`},
 		{"|Root: /a\n", `x.yaml:%P: unknown key "Root": did you mean "root"?`},
-		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, log, admin, http, tftp, subnets, roles, nodes`},
+		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, log, admin, http, tftp, subnets, classes, roles, nodes`},
 		{"http: {|enabled: false}\n", `x.yaml:%P: http: unknown key "enabled": known here are port`},
 		{subnet("|boot_lease: 20m"), `x.yaml:%P: subnets[0]: unknown key "boot_lease": did you mean "boot-lease"?`},
 		{host("|mac: 1"), `x.yaml:%P: nodes[0] "a": unknown key "mac": did you mean "macs"?`},
@@ -140,6 +154,124 @@ func TestFaults(t *testing.T) {
 		{"subnets: [{interface: e, subnet: 10.1.0.0/16}, {interface: e, subnet: |10.1.0.0/16}]", `x.yaml:%P: subnets[1]: subnet: 10.1.0.0/16 overlaps 10.1.0.0/16 of subnets[0]`},
 		{"subnets: [{interface: e, subnet: 10.1.2.0/24}, {interface: f, subnet: 10.3.0.0/16}, {interface: g, subnet: |10.1.0.0/16}]", `x.yaml:%P: subnets[2]: subnet: 10.1.0.0/16 overlaps 10.1.2.0/24 of subnets[0]`},
 		{"subnets: [{interface: e, pools: [10.1.0.1-10.1.0.9]}, {interface: f, pools: [|10.1.0.9-10.1.0.20]}]", `x.yaml:%P: subnets[1]: pools[0]: 10.1.0.9-10.1.0.20 overlaps 10.1.0.1-10.1.0.9 of subnets[0]: pools[0]`},
+		{subnet("pools: [10.1.1.1-10.1.1.9, |10.1.2.1-10.1.2.9 for ilo]"), `x.yaml:%P: subnets[0]: pools[1]: class "ilo" is not defined`},
+		{subnet("pools: [10.1.1.1 for known, |10.1.1.2 for Known]"), `x.yaml:%P: subnets[0]: pools[1]: class "Known" is not defined`},
+		{subnet("pools: [|'10.1.1.1 for  ']"), `x.yaml:%P: subnets[0]: pools[0]: "10.1.1.1 for  ": which class is it for?`},
+		{subnet("pools: [|10.1.1.1 bmc]"), `x.yaml:%P: subnets[0]: pools[0]: "10.1.1.1 bmc" is not a range of IPv4 addresses such as 10.1.1.100-10.1.1.200`},
+		{subnet("pools: [10.1.1.1-10.1.1.9 for bmc, |10.1.1.5 for known]"), `x.yaml:%P: subnets[0]: pools[1]: 10.1.1.5 overlaps 10.1.1.1-10.1.1.9 of subnets[0]: pools[0]`},
+		{subnet("pools: [10.1.1.1-10.1.1.9 for c]") + "\n" + class("mac: [94]"), ``},
+		{subnet("unknown: |refuse"), `x.yaml:%P: subnets[0]: unknown: "refuse" is not one of lease, quarantine, ignore`},
+		{subnet("pools: [10.1.1.1], unknown: |quarantine"), `x.yaml:%P: subnets[0]: unknown: "quarantine" needs a pool for unknown, such as 10.1.1.200-10.1.1.250 for unknown`},
+		{subnet("unknown: ignore, pools: [10.1.1.2, |10.1.1.1 for unknown]"), `x.yaml:%P: subnets[0]: pools[1]: a pool for unknown, which get no answer: see unknown`},
+		{subnet("identity: |uuid"), `x.yaml:%P: subnets[0]: identity: "uuid" is not one of mac, client-id`},
+		{subnet("min-lease: |4m"), `x.yaml:%P: subnets[0]: min-lease: "4m" is shorter than 5m`},
+		{subnet("min-lease: |2h"), `x.yaml:%P: subnets[0]: min-lease: 2h is not at most lease, which is 1h`},
+		{subnet("lease: 2h, max-lease: |1h"), `x.yaml:%P: subnets[0]: max-lease: 1h is not at least lease, which is 2h`},
+		{subnet("max-lease: |721h"), `x.yaml:%P: subnets[0]: max-lease: "721h" is longer than 720h`},
+		{subnet("renew: |10m"), `x.yaml:%P: subnets[0]: renew: goes with rebind, which is missing`},
+		{subnet("rebind: |10m"), `x.yaml:%P: subnets[0]: rebind: goes with renew, which is missing`},
+		{subnet("renew: |29s, rebind: 10m"), `x.yaml:%P: subnets[0]: renew: "29s" is shorter than 30s`},
+		{subnet("renew: |10m, rebind: 10m"), `x.yaml:%P: subnets[0]: renew: 10m is not shorter than rebind, which is 10m`},
+		{subnet("renew: 10m, rebind: |1h"), `x.yaml:%P: subnets[0]: rebind: 1h is not shorter than lease, which is 1h`},
+		{subnet("renew: 10m, rebind: |soon"), `x.yaml:%P: subnets[0]: rebind: "soon" is not a time such as 20m or 1h30m`},
+		{subnet("rapid-commit: |yes"), `x.yaml:%P: subnets[0]: rapid-commit: "yes" is not true or false`},
+		{subnet("authoritative: false, rapid-commit: |true"), `x.yaml:%P: subnets[0]: rapid-commit: goes with authoritative only: another server's offer would come too late`},
+		{subnet("subnet-selection: |no"), `x.yaml:%P: subnets[0]: subnet-selection: "no" is not true or false`},
+		{subnet("ipv6-only: |1m"), `x.yaml:%P: subnets[0]: ipv6-only: "1m" is shorter than 5m`},
+		{subnet("ipv6-only: |true"), `x.yaml:%P: subnets[0]: ipv6-only: "true" is not a time such as 20m or 1h30m`},
+		{"subnets: [|{interface: e, relayed: true}]", `x.yaml:%P: subnets[0]: subnet: missing: a relayed subnet is not that of its interface`},
+		{subnet("relayed: |e"), `x.yaml:%P: subnets[0]: relayed: "e" is not true or false`},
+		{subnet("relayed: true, server: 10.2.0.1"), ``},
+		{subnet("relayed: true, router: |10.2.0.1"), `x.yaml:%P: subnets[0]: router: 10.2.0.1 is not within subnet 10.1.0.0/16`},
+		{"subnets: [{interface: e}, {interface: e, subnet: 10.1.0.0/16, relayed: true}]", ``},
+		{"subnets: [{interface: e, relayed: true, subnet: 10.1.0.0/16}, {interface: f, subnet: |10.1.0.0/16}]", `x.yaml:%P: subnets[1]: subnet: 10.1.0.0/16 overlaps 10.1.0.0/16 of subnets[0]`},
+		{subnet("mtu: |575"), `x.yaml:%P: subnets[0]: mtu: "575" is not an MTU from 576 to 65535`},
+		{subnet("mtu: |65536"), `x.yaml:%P: subnets[0]: mtu: "65536" is not an MTU from 576 to 65535`},
+		{subnet("mtu: |jumbo"), `x.yaml:%P: subnets[0]: mtu: "jumbo" is not an MTU from 576 to 65535`},
+		{subnet("search: |mtl"), `x.yaml:%P: subnets[0]: search: "mtl", where a list is wanted, such as [...]`},
+		{subnet("search: [mtl, |m_l]"), `x.yaml:%P: subnets[0]: search[1]: "m_l" is not a DNS name such as mtl.example.net`},
+		{subnet("search: [|'']"), `x.yaml:%P: subnets[0]: search[0]: missing`},
+		{subnet("search: |[" + long[:63] + "." + long[:63] + "." + long[:63] + "." + long[:61] + ", a]"), `x.yaml:%P: subnets[0]: search: 258 bytes, and an option has at most 255`},
+		{subnet("routes: [|10.0.0.0/8]"), `x.yaml:%P: subnets[0]: routes[0]: "10.0.0.0/8" is not a route such as 10.0.0.0/8 via 10.1.0.254`},
+		{subnet("routes: [|10.0.0.0/8 by 10.1.0.254]"), `x.yaml:%P: subnets[0]: routes[0]: "10.0.0.0/8 by 10.1.0.254" is not a route such as 10.0.0.0/8 via 10.1.0.254`},
+		{subnet("routes: [|10.0.0.0 via 10.1.0.254]"), `x.yaml:%P: subnets[0]: routes[0]: "10.0.0.0" is not an IPv4 network such as 10.1.0.0/16`},
+		{subnet("routes: [|10.2.3.4/8 via 10.1.0.254]"), `x.yaml:%P: subnets[0]: routes[0]: "10.2.3.4/8" has bits set after the prefix: write 10.0.0.0/8`},
+		{subnet("routes: [|10.0.0.0/8 via gw]"), `x.yaml:%P: subnets[0]: routes[0]: "gw" is not an IPv4 address such as 10.1.0.1`},
+		{subnet("routes: [|10.0.0.0/8 via 10.2.0.254]"), `x.yaml:%P: subnets[0]: routes[0]: 10.2.0.254 is not within subnet 10.1.0.0/16`},
+		{subnet("routes: [10.0.0.0/8 via 10.1.0.2, |10.0.0.0/8 via 10.1.0.3]"), `x.yaml:%P: subnets[0]: routes[1]: 10.0.0.0/8 is in the list twice`},
+		{subnet("routes: [|~]"), `x.yaml:%P: subnets[0]: routes[0]: missing`},
+		{subnet("router: 10.1.0.1, routes: |[0.0.0.0/0 via 10.1.0.2]"), `x.yaml:%P: subnets[0]: routes: 0.0.0.0/0 is there, and router too: write one of them`},
+		{subnet("routes: [0.0.0.0/0 via 10.1.0.2]"), ``},
+		{subnet("routes: |[" + manyRoutes(29) + "]"), `x.yaml:%P: subnets[0]: routes: 261 bytes, and an option has at most 255`},
+		{"subnets: [|{interface: e, subnet: 10.1.0.0/16, routes: [" + manyRoutes(26) + "]}]", `x.yaml:%P: subnets[0]: 236 bytes of options: a DHCP reply has room for 230`},
+		{"subnets: [|{interface: e, domain: " + long[:63] + "." + long[:63] + "." + long[:63] + "." + long[:37] + "}]", `x.yaml:%P: subnets[0]: 231 bytes of options: a DHCP reply has room for 230`},
+
+		// options
+		{option(""), `x.yaml:%P: subnets[0]: options[0]: missing`},
+		{subnet("options: |150 ip 10.1.0.1"), `x.yaml:%P: subnets[0]: options: "150 ip 10.1.0.1", where a list is wanted, such as [...]`},
+		{subnet("options: [|{150: x}]"), `x.yaml:%P: subnets[0]: options[0]: keys and values, where one value is wanted`},
+		{subnet("options: [|always]"), `x.yaml:%P: subnets[0]: options[0]: "always": "" is neither the number of an option nor the name of a known one`},
+		{subnet("options: [|colour red]"), `x.yaml:%P: subnets[0]: options[0]: "colour red": "colour" is neither the number of an option nor the name of a known one`},
+		{subnet("options: [|256 u8 1]"), `x.yaml:%P: subnets[0]: options[0]: "256 u8 1": "256" is neither the number of an option nor the name of a known one`},
+		{subnet("options: [|150 10.1.0.1]"), `x.yaml:%P: subnets[0]: options[0]: "150 10.1.0.1": "10.1.0.1" is not a type: one of hex, i32, ip, names, routes, text, u16, u32, u8`},
+		{subnet("options: [|150]"), `x.yaml:%P: subnets[0]: options[0]: "150": "" is not a type: one of hex, i32, ip, names, routes, text, u16, u32, u8`},
+		{subnet("options: [|150 ip]"), `x.yaml:%P: subnets[0]: options[0]: "150 ip": the value is missing`},
+		{subnet("options: [|tftp-servers]"), `x.yaml:%P: subnets[0]: options[0]: "tftp-servers": the value is missing`},
+		{subnet("options: [|150 ip tftp.mtl]"), `x.yaml:%P: subnets[0]: options[0]: "150 ip tftp.mtl": "tftp.mtl" is not an IPv4 address such as 10.1.0.1`},
+		{option("150 ip ,"), `x.yaml:%P: subnets[0]: options[0]: "150 ip ,": "," is not an IPv4 address such as 10.1.0.1`},
+		{subnet("options: [|150 text x]"), `x.yaml:%P: subnets[0]: options[0]: "150 text x": option 150 is of type ip`},
+		{subnet("options: [150 hex 0a010001]"), ``},
+		{subnet("options: [|224 u8 256]"), `x.yaml:%P: subnets[0]: options[0]: "224 u8 256": "256" is not a number from 0 to 255`},
+		{subnet("options: [|224 u16 -1]"), `x.yaml:%P: subnets[0]: options[0]: "224 u16 -1": "-1" is not a number from 0 to 65535`},
+		{subnet("options: [|224 u32 4294967296]"), `x.yaml:%P: subnets[0]: options[0]: "224 u32 4294967296": "4294967296" is not a number from 0 to 4294967295`},
+		{subnet("options: [|time-offset 1h]"), `x.yaml:%P: subnets[0]: options[0]: "time-offset 1h": "1h" is not a number from -2147483648 to 2147483647`},
+		{subnet("options: [|224 hex 123]"), `x.yaml:%P: subnets[0]: options[0]: "224 hex 123": "123" is not bytes in hexadecimal such as 0104deadbeef`},
+		{option("224 hex :"), `x.yaml:%P: subnets[0]: options[0]: "224 hex :": ":" is not bytes in hexadecimal such as 0104deadbeef`},
+		{subnet("options: [|224 names a_b]"), `x.yaml:%P: subnets[0]: options[0]: "224 names a_b": "a_b" is not a DNS name such as mtl.example.net`},
+		{option("224 names ,"), `x.yaml:%P: subnets[0]: options[0]: "224 names ,": the value is missing`},
+		{option("249 routes 10.0.0.0/8"), `x.yaml:%P: subnets[0]: options[0]: "249 routes 10.0.0.0/8": "10.0.0.0/8" is not a route such as 10.0.0.0/8 via 10.1.0.254`},
+		{subnet("options: [|224 text " + long[:256] + "]"), `x.yaml:%P: subnets[0]: options[0]: "224 text ` + long[:256] + `": the value has 256 bytes, and an option at most 255`},
+		{subnet("options: [224 u8 1, |always 224 u8 2]"), `x.yaml:%P: subnets[0]: options[1]: "always 224 u8 2": option 224 is in the list twice`},
+		{class("mac: [94], options: [search a, |domain-search b]"), `x.yaml:%P: classes[0] "c": options[1]: "domain-search b": option 119 is in the list twice`},
+		{subnet("options: [|router 10.1.0.1]"), `x.yaml:%P: subnets[0]: options[0]: "router 10.1.0.1": option 3 is router: use that key`},
+		{subnet("options: [|26 u16 1500]"), `x.yaml:%P: subnets[0]: options[0]: "26 u16 1500": option 26 is mtu: use that key`},
+		{subnet("options: [|domain-search mtl]"), `x.yaml:%P: subnets[0]: options[0]: "domain-search mtl": option 119 is search: use that key`},
+		{subnet("options: [|121 hex 080a0a010001]"), `x.yaml:%P: subnets[0]: options[0]: "121 hex 080a0a010001": option 121 is routes: use that key`},
+		{subnet("options: [|0 hex 00]"), `x.yaml:%P: subnets[0]: options[0]: "0 hex 00": option 0 is padding`},
+		{subnet("options: [|255 hex 00]"), `x.yaml:%P: subnets[0]: options[0]: "255 hex 00": option 255 ends a packet`},
+		{subnet("options: [|1 ip 255.0.0.0]"), `x.yaml:%P: subnets[0]: options[0]: "1 ip 255.0.0.0": option 1 follows from subnet`},
+		{host("options: [|12 text b]"), `x.yaml:%P: nodes[0] "a": options[0]: "12 text b": option 12 is the name of the node`},
+		{class("mac: [94], options: [|51 u32 600]"), `x.yaml:%P: classes[0] "c": options[0]: "51 u32 600": option 51 is lease and boot-lease`},
+		{role("options: [|54 ip 10.1.0.1]"), `x.yaml:%P: roles[0] "r": options[0]: "54 ip 10.1.0.1": option 54 is bootd's own`},
+		{subnet("options: [|58 u32 60]"), `x.yaml:%P: subnets[0]: options[0]: "58 u32 60": option 58 is renew`},
+		{subnet("options: [|always 60 text PXEClient]"), `x.yaml:%P: subnets[0]: options[0]: "always 60 text PXEClient": option 60 is bootd's own`},
+		{host("options: [|66 text 10.1.0.1]"), `x.yaml:%P: nodes[0] "a": options[0]: "66 text 10.1.0.1": option 66 is what the machine loads: use loader`},
+		{host("options: [|67 text pxelinux.0]"), `x.yaml:%P: nodes[0] "a": options[0]: "67 text pxelinux.0": option 67 is what the machine loads: use loader`},
+		{subnet("options: [|80 hex 00]"), `x.yaml:%P: subnets[0]: options[0]: "80 hex 00": option 80 is rapid-commit`},
+		{subnet("options: [|82 hex 00]"), `x.yaml:%P: subnets[0]: options[0]: "82 hex 00": option 82 is the relay's`},
+		{subnet("options: [|93 u16 7]"), `x.yaml:%P: subnets[0]: options[0]: "93 u16 7": option 93 is for clients to send`},
+
+		// classes
+		{"classes: [|{mac: [94]}]", `x.yaml:%P: classes[0]: name: missing`},
+		{"classes: [{name: |ILO, mac: [94]}]", `x.yaml:%P: classes[0] "ILO": name: "ILO" is not a name in lower case (letters, digits, hyphens)`},
+		{"classes: [{name: |bmc, mac: [94]}]", `x.yaml:%P: classes[0] "bmc": name: "bmc" is a class already`},
+		{"classes: [{name: c, mac: [94]}, {name: |c, mac: [95]}]", `x.yaml:%P: classes[1] "c": name: defined twice`},
+		{"classes: [|{name: c}]", `x.yaml:%P: classes[0] "c": no condition: set one of vendor-class, user-class, circuit-id, remote-id, arch, mac, uuid`},
+		{"classes: [|{name: c, lease: 1h}]", `x.yaml:%P: classes[0] "c": no condition: set one of vendor-class, user-class, circuit-id, remote-id, arch, mac, uuid`},
+		{class("arch: [7, |x64]"), `x.yaml:%P: classes[0] "c": arch[1]: "x64" is not a number of option 93 such as 7`},
+		{class("arch: [|65536]"), `x.yaml:%P: classes[0] "c": arch[0]: "65536" is not a number of option 93 such as 7`},
+		{class("arch: |7"), `x.yaml:%P: classes[0] "c": arch: "7", where a list is wanted, such as [...]`},
+		{class("mac: [|'94:4']"), `x.yaml:%P: classes[0] "c": mac[0]: "94:4" is not the beginning of a MAC address such as 94:40:c9`},
+		{class("mac: [|'94:40:c9:00:00:00:01']"), `x.yaml:%P: classes[0] "c": mac[0]: "94:40:c9:00:00:00:01" is not the beginning of a MAC address such as 94:40:c9`},
+		{class("mac: [|'']"), `x.yaml:%P: classes[0] "c": mac[0]: "" is not the beginning of a MAC address such as 94:40:c9`},
+		{class("uuid: [|4c4c454]"), `x.yaml:%P: classes[0] "c": uuid[0]: "4c4c454" is not the beginning of a UUID such as 4c4c4544-0042`},
+		{class("circuit-id: |0x123"), `x.yaml:%P: classes[0] "c": circuit-id: "0x123" is not bytes in hexadecimal such as 0x0004000a`},
+		{class("remote-id: |0x"), `x.yaml:%P: classes[0] "c": remote-id: "0x" is not bytes in hexadecimal such as 0x0004000a`},
+		{class("mac: [94], lease: |1m"), `x.yaml:%P: classes[0] "c": lease: "1m" is shorter than 5m`},
+		{class("mac: [94], options: |[224 text " + long[:229] + "]"), `x.yaml:%P: classes[0] "c": options: 231 bytes of options: a DHCP reply has room for 230`},
+		{subnet("options: [225 text "+long[:98]+"]") + "\n" + class("mac: [94], options: |[224 text "+long[:129]+"]"), `x.yaml:%P: classes[0] "c": options: 231 bytes of options with those of subnets[0]: a DHCP reply has room for 230`},
+		{subnet("options: [224 text "+long[:98]+"]") + "\n" + class("mac: [94], options: |[224 text "+long[:129]+"]"), ``}, // instead of it
+		{"classes: |[" + strings.Repeat("{name: c, mac: [94]}, ", 62) + "]", `x.yaml:%P: classes: 62 classes: there can be 61`},
 
 		// roles
 		{"roles: [|{dir: d, squashfs: [s]}]", `x.yaml:%P: roles[0]: name: missing`},
@@ -159,6 +291,7 @@ func TestFaults(t *testing.T) {
 		{role("channel: |beta"), `x.yaml:%P: roles[0] "r": channel: "beta" is not one of stable, unstable`},
 		{role("release: |1/2"), `x.yaml:%P: roles[0] "r": release: "1/2" is not one plain path element (letters, digits, . _ + -, no "..")`},
 		{role("release: |1..2"), `x.yaml:%P: roles[0] "r": release: "1..2" is not one plain path element (letters, digits, . _ + -, no "..")`},
+		{role("options: [|mtu]"), `x.yaml:%P: roles[0] "r": options[0]: "mtu": the value is missing`},
 		{role("args: |\"a\\nb\""), `x.yaml:%P: roles[0] "r": args: "a\nb" holds U+000A, which is not a printable character`},
 
 		// nodes
@@ -187,6 +320,8 @@ func TestFaults(t *testing.T) {
 		{host("address: |10.1.0.300"), `x.yaml:%P: nodes[0] "a": address: "10.1.0.300" is not an IPv4 address such as 10.1.0.1`},
 		{host("address: |'::ffff:10.1.0.3'"), `x.yaml:%P: nodes[0] "a": address: "::ffff:10.1.0.3" is not an IPv4 address such as 10.1.0.1`},
 		{host("boot: |disk"), `x.yaml:%P: nodes[0] "a": boot: "disk" is not one of release, local, hold`},
+		{host("options: [|mtu 9000000]"), `x.yaml:%P: nodes[0] "a": options[0]: "mtu 9000000": "9000000" is not a number from 0 to 65535`},
+		{host("options: |[224 text " + long[:200] + ", 225 text " + long[:27] + "]"), `x.yaml:%P: nodes[0] "a": options: 231 bytes of options: a DHCP reply has room for 230`},
 		{host("release: |../1"), `x.yaml:%P: nodes[0] "a": release: "../1" is not one plain path element (letters, digits, . _ + -, no "..")`},
 		{subnet("") + "\n" + host("address: |10.2.0.9"), `x.yaml:%P: nodes[0] "a": address: 10.2.0.9 is not within any subnet`},
 		{subnet("") + "\n" + host("address: |10.1.0.0"), `x.yaml:%P: nodes[0] "a": address: 10.1.0.0 is the network address of 10.1.0.0/16`},

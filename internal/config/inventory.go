@@ -37,6 +37,23 @@ func (b *builder) inventory(r raw) *node.Inventory {
 	return inv
 }
 
+// nodeOptions joins the options of each node with those of its role. Nodes
+// without their own share their role's.
+func (b *builder) nodeOptions(r raw) map[string][]DHCPOption {
+	ofRole := map[string][]DHCPOption{}
+	for i, x := range r.Roles {
+		ofRole[x.Name] = b.options(place{}.item("roles", i, x.Name), x.Options, nil)
+	}
+	all := map[string][]DHCPOption{}
+	for i, x := range r.Nodes {
+		own := b.options(place{}.item("nodes", i, x.Name), x.Options, nil)
+		if list := merge(own, ofRole[x.Role]); len(list) > 0 {
+			all[x.Name] = list
+		}
+	}
+	return all
+}
+
 // addInventory records the faults that NewInventory found.
 func (b *builder) addInventory(err error) {
 	joined, ok := err.(interface{ Unwrap() []error })

@@ -14,6 +14,7 @@ type (
 		HTTP    rawHTTP     `yaml:"http"`
 		TFTP    rawTFTP     `yaml:"tftp"`
 		Subnets []rawSubnet `yaml:"subnets"`
+		Classes []rawClass  `yaml:"classes"`
 		Roles   []rawRole   `yaml:"roles"`
 		Nodes   []rawNode   `yaml:"nodes"`
 	}
@@ -45,6 +46,32 @@ type (
 		BootLease     string   `yaml:"boot-lease"`
 		Probe         string   `yaml:"probe"`
 		Authoritative string   `yaml:"authoritative"`
+		Relayed       string   `yaml:"relayed"`
+		Unknown       string   `yaml:"unknown"`
+		Identity      string   `yaml:"identity"`
+		MinLease      string   `yaml:"min-lease"`
+		MaxLease      string   `yaml:"max-lease"`
+		Renew         string   `yaml:"renew"`
+		Rebind        string   `yaml:"rebind"`
+		MTU           string   `yaml:"mtu"`
+		Search        []string `yaml:"search"`
+		Routes        []string `yaml:"routes"`
+		Options       []string `yaml:"options"`
+		RapidCommit   string   `yaml:"rapid-commit"`
+		Selection     string   `yaml:"subnet-selection"`
+		IPv6Only      string   `yaml:"ipv6-only"`
+	}
+	rawClass struct {
+		Name        string   `yaml:"name"`
+		VendorClass string   `yaml:"vendor-class"`
+		UserClass   string   `yaml:"user-class"`
+		CircuitID   string   `yaml:"circuit-id"`
+		RemoteID    string   `yaml:"remote-id"`
+		Arch        []string `yaml:"arch"`
+		MAC         []string `yaml:"mac"`
+		UUID        []string `yaml:"uuid"`
+		Lease       string   `yaml:"lease"`
+		Options     []string `yaml:"options"`
 	}
 	rawRole struct {
 		Name     string   `yaml:"name"`
@@ -54,6 +81,7 @@ type (
 		Release  string   `yaml:"release"`
 		Args     string   `yaml:"args"`
 		Loader   string   `yaml:"loader"`
+		Options  []string `yaml:"options"`
 	}
 	rawNode struct {
 		Name    string   `yaml:"name"`
@@ -67,5 +95,6 @@ type (
 		Release string   `yaml:"release"`
 		Args    string   `yaml:"args"`
 		Loader  string   `yaml:"loader"`
+		Options []string `yaml:"options"`
 	}
 )

@@ -7,27 +7,108 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"bootd/internal/node"
 )
 
-// A Subnet is one segment that gets addresses from bootd.
+// A Subnet is one network that gets addresses from bootd.
 type Subnet struct {
-	Interface     string        // where its machines are
+	Interface     string        // where its machines are, or their relays' packets arrive
+	Relayed       bool          // its machines are behind a relay, not on Interface
 	Prefix        netip.Prefix  // /8 to /30, masked; zero before Resolve: that of the interface
-	Server        netip.Addr    // our address there; zero before Resolve: that of the interface
-	Pools         []Range       // addresses for any machine, disjoint; none: reservations only
+	Server        netip.Addr    // our address; zero before Resolve: that of the interface
+	Pools         []Pool        // disjoint; none: reservations only
 	Exclude       []Range       // addresses of the pools not to lease, as written; see Excluded
 	Router        netip.Addr    // zero: none
 	DNS           []netip.Addr  // empty: none
 	NTP           []netip.Addr  // empty: none
 	Domain        string        // lower case; empty: none
-	Lease         time.Duration // for an operating system
+	MTU           uint16        // zero: not told
+	Search        []string      // DNS domains, as written; empty: none
+	Routes        []Route       // without that of Router; empty: none
+	Options       []DHCPOption  // as written; see Told
+	Lease         time.Duration // for an operating system that asks for no time
+	MinLease      time.Duration // shortest that it can ask for
+	MaxLease      time.Duration // longest
 	BootLease     time.Duration // for firmware and iPXE
 	Probe         time.Duration // how long the network is asked who has a new address; zero: not at all
+	Renew, Rebind time.Duration // zero: half and seven eighths of the lease
 	Authoritative bool          // refuse (NAK) addresses that are wrong for this subnet
+	Unknown       Unknown       // what machines get that are not in the inventory
+	ByClientID    bool          // machines are told apart by what they call themselves, not by MAC
+	RapidCommit   bool          // two packets are enough for those who ask (RFC 4039)
+	Selection     bool          // machines may name the subnet they want (RFC 3011)
+	IPv6Only      time.Duration // that machines which can do without IPv4 leave it alone (RFC 8925); zero: never
+}
+
+// A Pool is addresses for machines without a reservation.
+type Pool struct {
+	Range
+	Class string // only for machines of this class; empty: for all
+}
+
+// An Unknown is what is done for machines that are not in the inventory.
+type Unknown uint8
+
+// The policies.
+const (
+	LeaseUnknown      Unknown = iota // they get any address
+	QuarantineUnknown                // they get one of the pools for unknown
+	IgnoreUnknown                    // they get no answer
+)
+
+var unknowns = [...]string{LeaseUnknown: "lease", QuarantineUnknown: "quarantine", IgnoreUnknown: "ignore"}
+
+// String returns the word used in the configuration.
+func (u Unknown) String() string { return unknowns[u] }
+
+// Told returns the options for the machines that ask for them, besides those
+// with a field of their own in every DHCP server: Options, MTU, Search and
+// Routes. A machine that takes routes ignores the router (RFC 3442), so that
+// Router is among the routes.
+func (s Subnet) Told() []DHCPOption {
+	out := slices.Clip(s.Options)
+	if s.MTU > 0 {
+		out = append(out, DHCPOption{Code: codeMTU, Value: binary.BigEndian.AppendUint16(nil, s.MTU)})
+	}
+	if v, err := encodeNames(s.Search); err == nil {
+		out = append(out, DHCPOption{Code: codeSearch, Value: v})
+	}
+	if len(s.Routes) > 0 {
+		out = append(out, DHCPOption{Code: codeRoutes, Value: encodeRoutes(s.allRoutes())})
+	}
+	return out
+}
+
+// allRoutes is Routes with that of Router.
+func (s Subnet) allRoutes() []Route {
+	if !s.Router.IsValid() {
+		return s.Routes
+	}
+	return append(slices.Clip(s.Routes), Route{everywhere, s.Router})
+}
+
+// everywhere is the destination of a default route.
+var everywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+
+// told is Told with the fields, to be measured.
+func (s Subnet) told() []DHCPOption {
+	out := s.Told()
+	add := func(code byte, n int) {
+		if n > 0 {
+			out = append(out, DHCPOption{Code: code, Value: make([]byte, n)})
+		}
+	}
+	if s.Router.IsValid() {
+		add(codeRouter, 4)
+	}
+	add(codeDNS, 4*len(s.DNS))
+	add(codeNTP, 4*len(s.NTP))
+	add(codeDomain, len(s.Domain))
+	return out
 }
 
 // Excluded returns the addresses of the pools that no machine gets: Exclude,
@@ -98,11 +179,12 @@ func parseRange(s string) (Range, error) {
 }
 
 func (b *builder) subnet(at place, r rawSubnet) Subnet {
-	return Subnet{
+	s := Subnet{
 		Interface:     b.iface(at.key("interface"), r.Interface),
 		Prefix:        b.prefix(at.key("subnet"), r.Subnet),
 		Server:        b.addr(at.key("server"), r.Server),
-		Pools:         b.ranges(at, "pools", r.Pools),
+		Relayed:       b.boolean(at.key("relayed"), r.Relayed, false),
+		Pools:         b.pools(at, r.Pools),
 		Exclude:       b.ranges(at, "exclude", r.Exclude),
 		Router:        b.addr(at.key("router"), r.Router),
 		DNS:           b.addrs(at, "dns", r.DNS),
@@ -112,7 +194,132 @@ func (b *builder) subnet(at place, r rawSubnet) Subnet {
 		BootLease:     b.duration(at.key("boot-lease"), r.BootLease, 20*time.Minute, MinBootLease, MaxBootLease),
 		Probe:         b.probe(at.key("probe"), r.Probe),
 		Authoritative: b.boolean(at.key("authoritative"), r.Authoritative, true),
+		MTU:           b.mtu(at.key("mtu"), r.MTU),
+		Search:        b.search(at, r.Search),
+		Routes:        b.routes(at, r.Routes),
+		Options:       b.options(at, r.Options, ofSubnet),
+		MinLease:      b.duration(at.key("min-lease"), r.MinLease, 0, MinLease, MaxLease),
+		MaxLease:      b.duration(at.key("max-lease"), r.MaxLease, 0, MinLease, MaxLease),
+		Renew:         b.duration(at.key("renew"), r.Renew, 0, minRenew, MaxLease),
+		Rebind:        b.duration(at.key("rebind"), r.Rebind, 0, minRenew, MaxLease),
+		Unknown:       Unknown(b.word(at.key("unknown"), r.Unknown, unknowns[:]...)),
+		ByClientID:    b.word(at.key("identity"), r.Identity, "mac", "client-id") == 1,
+		RapidCommit:   b.boolean(at.key("rapid-commit"), r.RapidCommit, false),
+		Selection:     b.boolean(at.key("subnet-selection"), r.Selection, false),
+		IPv6Only:      b.duration(at.key("ipv6-only"), r.IPv6Only, 0, minIPv6Only, MaxLease),
 	}
+	b.leases(at, &s)
+	b.together(at, s)
+	return s
+}
+
+// Limits of a subnet's times.
+const (
+	minRenew    = 30 * time.Second // a network that machines boot from has better things to do
+	minIPv6Only = 5 * time.Minute  // RFC 8925, section 3.4: MIN_V6ONLY_WAIT
+)
+
+// leases completes the bounds of the lease and checks that the times are in
+// order.
+func (b *builder) leases(at place, s *Subnet) {
+	for _, key := range []string{"lease", "renew", "rebind"} {
+		if b.has(at.key(key)) {
+			return
+		}
+	}
+	// order holds that one time is shorter than another, or as long.
+	order := func(key string, d time.Duration, ok bool, what string, than time.Duration) {
+		if d > 0 && !ok {
+			b.add(at.key(key), "%s is not %s", short(d), fmt.Sprintf(what, short(than)))
+		}
+	}
+	order("min-lease", s.MinLease, s.MinLease <= s.Lease, "at most lease, which is %s", s.Lease)
+	order("max-lease", s.MaxLease, s.MaxLease >= s.Lease, "at least lease, which is %s", s.Lease)
+	switch {
+	case s.Renew == 0 && s.Rebind > 0:
+		b.add(at.key("rebind"), "goes with renew, which is missing")
+	case s.Rebind == 0 && s.Renew > 0:
+		b.add(at.key("renew"), "goes with rebind, which is missing")
+	}
+	order("renew", s.Renew, s.Renew < s.Rebind, "shorter than rebind, which is %s", s.Rebind)
+	order("rebind", s.Rebind, s.Rebind < s.Lease, "shorter than lease, which is %s", s.Lease)
+	s.MinLease, s.MaxLease = cmp.Or(s.MinLease, MinLease), cmp.Or(s.MaxLease, s.Lease)
+}
+
+// together checks keys of a subnet that exclude or need one another.
+func (b *builder) together(at place, s Subnet) {
+	if s.Relayed && !s.Prefix.IsValid() {
+		b.add(at.key("subnet"), "missing: a relayed subnet is not that of its interface")
+	}
+	if s.RapidCommit && !s.Authoritative {
+		b.add(at.key("rapid-commit"), "goes with authoritative only: another server's offer would come too late")
+	}
+	if s.Router.IsValid() && slices.ContainsFunc(s.Routes, func(r Route) bool { return r.Dest == everywhere }) {
+		b.add(at.key("routes"), "%v is there, and router too: write one of them", everywhere)
+	}
+	if n := len(encodeRoutes(s.allRoutes())); len(s.Routes) > 0 && n > 255 {
+		b.add(at.key("routes"), "%d bytes, and an option has at most 255", n)
+	}
+}
+
+// mtu reads a size that every host takes (RFC 791) to the largest of IPv4.
+func (b *builder) mtu(at place, s string) uint16 {
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n < 576 {
+		b.add(at, "%q is not an MTU from 576 to 65535", s)
+	}
+	return uint16(n)
+}
+
+func (b *builder) search(at place, list []string) []string {
+	for i, s := range list {
+		if b.domain(at.item("search", i, ""), s); s == "" {
+			b.add(at.item("search", i, ""), "missing")
+		}
+	}
+	if v, err := encodeNames(list); err == nil && len(v) > 255 {
+		b.add(at.key("search"), "%d bytes, and an option has at most 255", len(v))
+	}
+	return list
+}
+
+func (b *builder) routes(at place, list []string) (out []Route) {
+	seen := map[netip.Prefix]bool{}
+	for i, s := range list {
+		r, err := parseRoute(s)
+		switch {
+		case s == "":
+			err = errMissing
+		case err == nil && seen[r.Dest]:
+			err = fmt.Errorf("%v is in the list twice", r.Dest)
+		}
+		if err != nil {
+			b.add(at.item("routes", i, ""), "%v", err)
+		}
+		seen[r.Dest] = true
+		out = append(out, r)
+	}
+	return out
+}
+
+// pools reads ranges, each for all machines or for those of a class.
+func (b *builder) pools(at place, list []string) (out []Pool) {
+	for i, s := range list {
+		text, class, of := strings.Cut(s, " for ")
+		p := Pool{Class: strings.TrimSpace(class)}
+		var err error
+		if p.Range, err = parseRange(text); err == nil && of && p.Class == "" {
+			err = fmt.Errorf("%q: which class is it for?", s)
+		}
+		if err != nil {
+			b.add(at.item("pools", i, ""), "%v", err)
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // probe reads how long to ask for; firmware asks again after 4 s, so an offer
@@ -198,10 +405,15 @@ func (f *faults) within(at place, s Subnet) {
 			}
 		}
 	}
-	host(at.key("server"), s.Server)
+	if !s.Relayed {
+		host(at.key("server"), s.Server)
+	}
 	host(at.key("router"), s.Router)
 	for i, r := range s.Pools {
-		f.pool(at.item("pools", i, ""), r, s.Prefix)
+		f.pool(at.item("pools", i, ""), r.Range, s.Prefix)
+	}
+	for i, r := range s.Routes {
+		host(at.item("routes", i, ""), r.Via)
 	}
 	for i, r := range s.Exclude {
 		if r.First.IsValid() && !(s.Prefix.Contains(r.First) && s.Prefix.Contains(r.Last)) {
@@ -262,7 +474,7 @@ func (f *faults) free(at place, s Subnet) {
 			}
 		}
 		if r.First.IsValid() && !r.Contains(next) {
-			f.add(at.item("pools", i, ""), "%v has no address left: all are excluded, or are server, router, dns or ntp", r)
+			f.add(at.item("pools", i, ""), "%v has no address left: all are excluded, or are server, router, dns or ntp", r.Range)
 		}
 	}
 }
@@ -274,6 +486,9 @@ func (f *faults) interfaces(list []Subnet) {
 		return !list[i].Prefix.IsValid() && !f.has(place{}.item("subnets", i, "").key("subnet"))
 	}
 	for i, s := range list {
+		if s.Relayed {
+			continue // and so has a prefix
+		}
 		j, again := first[s.Interface]
 		if !again {
 			first[s.Interface] = i
@@ -316,7 +531,7 @@ func (f *faults) disjointPools(list []Subnet) {
 	for i, s := range list {
 		for j, r := range s.Pools {
 			if r.First.IsValid() {
-				pools = append(pools, pool{r, place{}.item("subnets", i, "").item("pools", j, "")})
+				pools = append(pools, pool{r.Range, place{}.item("subnets", i, "").item("pools", j, "")})
 			}
 		}
 	}
@@ -398,6 +613,9 @@ func (f *faults) resolve(at place, s Subnet, addrs []netip.Prefix) Subnet {
 			return s
 		}
 	}
+	if s.Relayed {
+		return f.resolveRelayed(at, s, addrs)
+	}
 	i := slices.IndexFunc(addrs, func(a netip.Prefix) bool {
 		return s.Prefix.Contains(a.Addr()) && (!s.Server.IsValid() || s.Server == a.Addr())
 	})
@@ -408,6 +626,24 @@ func (f *faults) resolve(at place, s Subnet, addrs []netip.Prefix) Subnet {
 		f.add(at.key("server"), "%v is not an address of %s, which has %s", s.Server, s.Interface, have(addrs))
 	default:
 		f.add(at.key("server"), "missing, and no address of %s is in %v: it has %s", s.Interface, s.Prefix, have(addrs))
+	}
+	return s
+}
+
+// resolveRelayed completes a subnet whose machines are elsewhere: any address
+// of the interface will do, but they must all be told the same.
+func (f *faults) resolveRelayed(at place, s Subnet, addrs []netip.Prefix) Subnet {
+	on := slices.IndexFunc(addrs, func(a netip.Prefix) bool { return s.Prefix.Contains(a.Addr()) })
+	is := slices.IndexFunc(addrs, func(a netip.Prefix) bool { return a.Addr() == s.Server })
+	switch {
+	case on >= 0:
+		f.add(at.key("relayed"), "%s is in %v itself: it has %v", s.Interface, s.Prefix, addrs[on])
+	case s.Server.IsValid() && is < 0:
+		f.add(at.key("server"), "%v is not an address of %s, which has %s", s.Server, s.Interface, have(addrs))
+	case !s.Server.IsValid() && len(addrs) != 1:
+		f.add(at.key("server"), "missing, and %s has %s", s.Interface, have(addrs))
+	case !s.Server.IsValid():
+		s.Server = addrs[0].Addr()
 	}
 	return s
 }

@@ -143,7 +143,7 @@ func checkInvariants(t *testing.T, c *Config) {
 	if c.HTTP.Port == 0 || c.TFTP.Port == 0 {
 		t.Errorf("ports %d, %d", c.HTTP.Port, c.TFTP.Port)
 	}
-	var pools []Range
+	var pools []Pool
 	for _, s := range c.Subnets {
 		if s.Interface == "" || s.Lease < MinLease || s.Lease > MaxLease || s.BootLease < MinBootLease || s.BootLease > MaxBootLease {
 			t.Errorf("subnet %+v", s)
@@ -153,7 +153,7 @@ func checkInvariants(t *testing.T, c *Config) {
 				t.Errorf("pool %v of %v", p, s.Prefix)
 			}
 			for _, q := range pools {
-				if p.overlaps(q) {
+				if p.overlaps(q.Range) {
 					t.Errorf("pools %v and %v overlap", p, q)
 				}
 			}
