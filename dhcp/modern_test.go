@@ -245,7 +245,10 @@ func TestPoolsByClass(t *testing.T) {
 	bmcs, ilos := pool10("10.77.0.10", "10.77.0.19"), pool10("10.77.0.20", "10.77.0.29")
 	bmcs.Class, ilos.Class = ClassBMC, "ilo"
 	sub.Pools = append(sub.Pools, bmcs, ilos)
-	classes := []Class{{Name: "ilo", Match: Match{VendorClass: "CPQRIB"}, Lease: 10 * time.Minute}}
+	classes := []Class{
+		{Name: "ilo", Match: Match{VendorClass: "CPQRIB"}, Lease: 10 * time.Minute},
+		{Name: "ilo3", Match: Match{VendorClass: "CPQRIB3"}, Lease: 20 * time.Minute}, // too, but later
+	}
 	synctestRun(t, []Subnet{sub}, classes, inventory{}, func(b *bench) {
 		if got := b.lease(bmc1); !bmcs.Contains(got) {
 			t.Errorf("BMC: got %v, want one of %v", got, bmcs.Range)

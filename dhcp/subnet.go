@@ -166,6 +166,7 @@ func (x *exchange) leaseTime() time.Duration {
 	for i := range x.set.classes {
 		if c := &x.set.classes[i]; x.classes>>(firstClass+i)&1 != 0 && c.Lease > 0 {
 			lease = c.Lease
+			break // the first, as with options
 		}
 	}
 	shortest, longest := s.MinLease, max(s.MaxLease, lease)

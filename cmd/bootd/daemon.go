@@ -147,7 +147,7 @@ func (d *daemon) openRoot() (err error) {
 }
 
 func (d *daemon) newWorld(cfg *config.Config) *world {
-	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, port: cfg.HTTP.Port}
+	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, port: cfg.HTTP.Port, options: nodeOptions(cfg)}
 }
 
 const damagedHint = "if it is damaged, move the directory away to start with no leases: machines keep their addresses when they ask for them again"
@@ -180,7 +180,7 @@ func (d *daemon) openState() error {
 	if err := d.dhcp.Leases.Load(leases); err != nil {
 		return fmt.Errorf("leases: %w", err)
 	}
-	d.dhcp.Configure(subnets(d.cfg), nil, d.world.Load())
+	d.dhcp.Configure(subnets(d.cfg), classes(d.cfg), d.world.Load())
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (d *daemon) reload() {
 	d.cfg = cfg
 	d.level.Set(cfg.Log.Level)
 	d.world.Store(d.newWorld(cfg))
-	d.dhcp.Configure(subnets(cfg), nil, d.world.Load())
+	d.dhcp.Configure(subnets(cfg), classes(cfg), d.world.Load())
 	d.reloadErr.Store(nil)
 	d.reloadGood.Set(1)
 	d.log.Info("configuration reloaded", "subnets", len(cfg.Subnets), "nodes", len(cfg.Inventory.Nodes()))
@@ -89,5 +89,5 @@ func sockets(c *config.Config) (list []string) {
 		list = append(list, s.Interface+" "+s.Server.String())
 	}
 	slices.Sort(list)
-	return list
+	return slices.Compact(list)
 }
