@@ -62,7 +62,7 @@ func (m *bench) limits(what string) dhcpload.Limits {
 		m.sayf("%s: at %.0f/s completed %.0f/s, loss %.2f %%, oldest answer %.0f ms", what, rate, r.Rate, r.Loss, r.Oldest)
 	}}
 	if m.quick {
-		l.Probe, l.Step, l.Steps, l.Confirm = time.Second, 2*time.Second, 5, 6*time.Second
+		l.Probe, l.Step, l.Steps, l.Confirm = time.Second, 2*time.Second, 4, 6*time.Second
 	}
 	return l
 }
@@ -210,9 +210,9 @@ func (m *bench) pace(ctx context.Context, s *daemon, what string, first int) (Ro
 	}
 	defer g.Close()
 	l := m.limits("bootd, " + what)
-	l.Probe, l.Step, l.Steps, l.Confirm = time.Second, 3*time.Second, 5, 8*time.Second
+	l.Probe, l.Step, l.Steps, l.Confirm = time.Second, 3*time.Second, 4, 8*time.Second
 	if m.quick {
-		l.Step, l.Steps, l.Confirm = 2*time.Second, 4, 4*time.Second
+		l.Step, l.Steps, l.Confirm = 2*time.Second, 3, 4*time.Second
 	}
 	return m.search(ctx, g, s, "bootd", l)
 }

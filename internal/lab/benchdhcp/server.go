@@ -24,10 +24,10 @@ const leaseTime = 3600
 // A recipe is how to run a server on a directory that holds its store.
 type recipe struct {
 	name   string
-	many   int                                        // distinct clients of the search
-	what   string                                     // for the table
-	files  func(dir string, p pool) map[string]string // configuration
-	argv   func(b *bed, dir string, p pool) []string  // command line
+	many   int                                                // distinct clients of the search
+	what   string                                             // for the table
+	files  func(b *bed, dir string, p pool) map[string]string // configuration
+	argv   func(b *bed, dir string, p pool) []string          // command line
 	binary func(b *bed) string
 }
 
@@ -48,7 +48,7 @@ func inPath(name string) func(*bed) string { return func(*bed) string { return n
 // returns is acknowledged without a word in the file.
 var kea = recipe{
 	name: "kea", many: 60_000, what: "memfile, append, no fsync", binary: inPath("kea-dhcp4"),
-	files: func(dir string, p pool) map[string]string {
+	files: func(_ *bed, dir string, p pool) map[string]string {
 		return map[string]string{"kea.json": fmt.Sprintf(`{"Dhcp4": {
 	"interfaces-config": {"interfaces": [%q], "dhcp-socket-type": "udp"},
 	"lease-database": {"type": "memfile", "persist": true, "name": %q, "lfc-interval": 0},
@@ -68,7 +68,7 @@ var kea = recipe{
 // 60,000 clients of the others it comes to a stop.
 var dnsmasq = recipe{
 	name: "dnsmasq", many: 2000, what: "rewrites its file, no fsync; 2,000 clients only", binary: inPath("dnsmasq"),
-	files: func(string, pool) map[string]string { return nil },
+	files: func(*bed, string, pool) map[string]string { return nil },
 	argv: func(_ *bed, dir string, p pool) []string {
 		return []string{
 			"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file",
@@ -79,16 +79,18 @@ var dnsmasq = recipe{
 	},
 }
 
+// bootd asks no network before it offers an address, unless told to: neither
+// do the others here.
 var bootd = recipe{
 	name: "bootd", many: 60_000, what: "on disk before each ACK", binary: func(b *bed) string { return b.bootd },
-	files: func(dir string, p pool) map[string]string {
+	files: func(b *bed, dir string, p pool) map[string]string {
 		return map[string]string{"root/.keep": "", "bootd.yaml": fmt.Sprintf(`root: %s/root
 state: %s/state
 log: {level: warn}
 admin: {socket: %s}
 subnets:
-  - {interface: %s, subnet: %v, server: %v, pools: [%v], router: %v, dns: [%v], lease: %ds}
-`, dir, dir, socket(dir), serverIf, network, server, p, server, server, leaseTime)}
+  - {interface: %s, subnet: %v, server: %v, pools: [%v], router: %v, dns: [%v], lease: %ds, probe: %s}
+`, dir, dir, socket(dir), serverIf, network, server, p, server, server, leaseTime, b.probe)}
 	},
 	argv: func(b *bed, dir string, _ pool) []string {
 		return []string{"env", "GOMAXPROCS=1", b.bootd, "run", "--config", dir + "/bootd.yaml"}
@@ -112,7 +114,7 @@ func (b *bed) start(ctx context.Context, r recipe, dir string, p pool) (*daemon,
 	if _, err := exec.LookPath(r.binary(b)); err != nil {
 		return nil, 0, fmt.Errorf("%s: %w: run make build deps", r.name, err)
 	}
-	for name, text := range r.files(dir, p) {
+	for name, text := range r.files(b, dir, p) {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
 			return nil, 0, err

@@ -45,6 +45,7 @@ type Result struct {
 	Completed int     `json:"completed"`
 	Late      int     `json:"late"` // complete, but after the timeout
 	Seconds   float64 `json:"seconds"`
+	Wanted    float64 `json:"wanted_rate"`  // of an open load
 	Offered   float64 `json:"offered_rate"` // exchanges begun per second
 	Rate      float64 `json:"rate"`         // exchanges completed per second
 	Loss      float64 `json:"loss_percent"`
@@ -72,10 +73,13 @@ type Result struct {
 // MostRetries returns the highest retry that any client reached.
 func (r *Result) MostRetries() int { return max(0, len(r.Retries)-1) }
 
+// Limiting reports whether the generator could not keep the rate.
+func (r *Result) Limiting() bool { return r.Offered < 0.99*r.Wanted }
+
 // result finishes the books.
 func (r *run) result() Result {
 	res := r.res
-	res.Began = len(r.exchanges)
+	res.Began, res.Wanted = len(r.exchanges), r.Rate
 	active := min(r.stopped, r.Duration)
 	if r.Rate == 0 && res.last > 0 {
 		active = res.last // a closed load ends when its last exchange does
@@ -120,8 +124,11 @@ func (r Result) String() string {
 	if w := r.Wrong; w.Any() > 0 {
 		fmt.Fprintf(&b, "\nWRONG     %+v", w)
 	}
-	if r.Behind > 50 || r.Unsent > 0 {
-		fmt.Fprintf(&b, "\nGENERATOR up to %.0f ms behind, %d packets not sent: it is the limit here", r.Behind, r.Unsent)
+	if r.Behind > 50 || r.Unsent > 0 || r.Limiting() {
+		fmt.Fprintf(&b, "\nGENERATOR up to %.0f ms behind, %d packets not sent", r.Behind, r.Unsent)
+	}
+	if r.Limiting() {
+		fmt.Fprintf(&b, "; it is the limit here: %.0f/s were wanted", r.Wanted)
 	}
 	return b.String()
 }

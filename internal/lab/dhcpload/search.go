@@ -10,9 +10,9 @@ import (
 // the defaults noted.
 type Limits struct {
 	Loss    float64       // percent that is too much; 1
-	Probe   time.Duration // of the closed load that finds the neighbourhood; 2 s
+	Probe   time.Duration // of the runs that find the neighbourhood; 2 s
 	Step    time.Duration // of each try; 5 s
-	Steps   int           // tries at most; 6
+	Steps   int           // tries at most, after the rate was raised until one failed; 5
 	Confirm time.Duration // of the last run; 15 s
 	Before  func()        // called before each confirmation, for those who measure the server
 	Log     func(rate float64, r Result)
@@ -31,7 +31,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	if l.Steps == 0 {
-		l.Steps = 6
+		l.Steps = 5
 	}
 	if l.Before == nil {
 		l.Before = func() {}
@@ -43,16 +43,16 @@ func (l Limits) withDefaults() Limits {
 }
 
 // passes reports whether the server kept up, and the generator too.
-func (l Limits) passes(rate float64, r Result) bool {
-	return r.Loss < l.Loss && r.Offered > 0.99*rate && r.Completed > 0
+func (l Limits) passes(r Result) bool {
+	return r.Loss < l.Loss && !r.Limiting() && r.Completed > 0
 }
 
 // errNothing is returned when a server completes no exchange at all.
 var errNothing = errors.New("dhcpload: the server completed no exchange")
 
 // Search finds the highest rate with less loss than the limit and returns the
-// run that confirmed it; the rate is its Offered. A closed load tells roughly
-// what the server can do, then the interval around that is halved.
+// run that confirmed it; the rate is its Offered. A closed load tells where to
+// begin, the rate grows until the server fails, and the interval is halved.
 func (g *Generator) Search(ctx context.Context, limits Limits) (Result, error) {
 	l := limits.withDefaults()
 	probe, err := g.Run(ctx, Load{Window: 64, Duration: l.Probe})
@@ -76,68 +76,84 @@ const resolution = 0.03
 // hopeless is the loss in percent that is no accident.
 const hopeless = 20
 
-// bisect returns the highest rate that passed. Until one fails and one passes
-// the interval grows.
+// grow raises a rate in short runs until one fails: a server that thinks for a
+// while about each answer does little in a closed load, and may do much more.
+// It returns the last that passed, zero if none did, and the one that failed.
+func (g *Generator) grow(ctx context.Context, l Limits, rate float64) (lo, hi float64, err error) {
+	for range 12 {
+		r, err := g.try(ctx, l, rate, l.Probe)
+		if err != nil || !l.passes(r) {
+			return lo, rate, err
+		}
+		lo = rate
+		rate *= 1.5
+	}
+	return lo, rate, nil
+}
+
+// bisect halves the interval between a rate that passed and one that did not,
+// and returns the highest that passed.
 func (g *Generator) bisect(ctx context.Context, l Limits, guess float64) (float64, error) {
-	lo, hi := 0.0, 0.0
-	rate := guess
+	lo, hi, err := g.grow(ctx, l, guess)
+	if err != nil {
+		return 0, err
+	}
 	for range l.Steps {
-		r, err := g.try(ctx, l, rate)
+		rate := (lo + hi) / 2
+		if lo == 0 {
+			rate = hi * 0.7
+		}
+		r, err := g.try(ctx, l, rate, l.Step)
 		if err != nil {
 			return 0, err
 		}
-		if l.passes(rate, r) {
+		if l.passes(r) {
 			lo = rate
 		} else {
 			hi = rate
 		}
-		switch {
-		case hi == 0:
-			rate = lo * 1.25
-		case lo == 0:
-			rate = min(hi*0.75, max(r.Rate, hi*0.3)) // what it completed under too much load is a hint
-		case hi-lo < resolution*hi:
-			return lo, nil
-		default:
-			rate = (lo + hi) / 2
+		if hi-lo < resolution*hi {
+			break
 		}
 	}
 	if lo == 0 {
-		return rate, nil
+		return hi * 0.7, nil
 	}
 	return lo, nil
 }
 
 // try runs one step. One that fails is run once more: a machine that does
 // something else for a moment is not the server's fault.
-func (g *Generator) try(ctx context.Context, l Limits, rate float64) (r Result, err error) {
+func (g *Generator) try(ctx context.Context, l Limits, rate float64, d time.Duration) (r Result, err error) {
 	for range 2 {
-		r, err = g.Run(ctx, Load{Rate: rate, Duration: l.Step})
+		r, err = g.Run(ctx, Load{Rate: rate, Duration: d})
 		if err != nil || ctx.Err() != nil {
 			return r, errors.Join(err, ctx.Err())
 		}
 		l.Log(rate, r)
-		if l.passes(rate, r) || r.Loss > hopeless {
+		if l.passes(r) || r.Loss > hopeless {
 			break
 		}
 	}
 	return r, nil
 }
 
-// confirm runs longer at the rate, and at lower ones until one passes; the
-// last one counts whatever it is, and its loss says so.
+// confirm runs longer at the rate, twice if need be, and then at lower ones
+// until one passes; the last one counts whatever it is, and its loss says so.
 func (g *Generator) confirm(ctx context.Context, l Limits, rate float64) (r Result, err error) {
-	for range 4 {
+	for i := range 5 {
 		l.Before()
 		r, err = g.Run(ctx, Load{Rate: rate, Duration: l.Confirm})
 		if err != nil || ctx.Err() != nil {
 			return r, errors.Join(err, ctx.Err())
 		}
 		l.Log(rate, r)
-		if l.passes(rate, r) {
+		if l.passes(r) {
 			return r, nil
 		}
-		rate *= 0.93
+		if i > 0 {
+			rate *= 0.93
+		}
 	}
 	return r, nil
 }
