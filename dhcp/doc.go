@@ -17,13 +17,18 @@
 //
 // # How a packet travels
 //
-//	Link.Recv -> worker -> parse -> Leases (decision) -> reply
-//	                                    |                  |
-//	                                    +-> committer -----+-> Link.Send
+//	Link.Recv -> receiver: parse, Leases (decision), reply -> Link.Send
+//	                          |                |
+//	                          |                +-> prober: is the address free? -> Link.Send
+//	                          +-> committer: one disk write for all that waits -> Link.Send
 //
-// Link owns the sockets, parse makes a request of bytes that firmware got
-// wrong in the ways we know, Leases decides who gets which address and does no
-// I/O, and a committer makes acknowledged leases durable before they are sent.
-// Every queue between them is bounded; what does not fit is dropped and
-// counted, because DHCP clients repeat themselves.
+// Link owns the sockets. A few receivers share each one, and read and write in
+// batches. parse accepts what firmware gets wrong in the ways we know; Leases
+// decides who gets which address and does no I/O; the committer makes
+// acknowledged leases durable before it sends the ACKs; the prober holds back
+// the first offer of an address while the network is asked who has it. Every
+// queue between them is bounded. When one is full its feeders wait, the sockets
+// fill up, and the kernel drops: DHCP clients repeat themselves. What a packet
+// costs does not grow with the number of leases, and is no memory: packets are
+// read into exchanges that are used again.
 package dhcp

@@ -94,9 +94,9 @@ func (d *disk) Apply(changes []store.Change) error {
 	return nil
 }
 
-func (d *disk) Scan(visit func(k, v []byte) error) error {
+func (d *disk) Replay(visit func(store.Change) error) error {
 	for k, v := range d.records {
-		if err := visit([]byte(k), v); err != nil {
+		if err := visit(store.Change{Key: []byte(k), Value: v}); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"container/list"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,8 +77,8 @@ type record struct {
 	hostname string
 	known    bool // its client is of the inventory: strangers do not get the address; not stored
 
-	position int32         // in Leases.ending; -1: not there
-	idle     *list.Element // in the idle list of its space; nil: not there
+	in         *chain // of leases that end at the same time, or of idle ones; nil: none
+	prev, next *record
 }
 
 func (r *record) view() Lease {
@@ -113,50 +112,31 @@ func remove(addr uint32) store.Change { return store.Change{Key: storeKey(addr)}
 
 func storeKey(addr uint32) []byte { return binary.BigEndian.AppendUint32(nil, addr) }
 
+// decodeKey reads the key of a stored lease.
+func decodeKey(k []byte) (addr uint32, err error) {
+	if len(k) != 4 {
+		return 0, fmt.Errorf("%w: key %x", errRecord, k)
+	}
+	return binary.BigEndian.Uint32(k), nil
+}
+
 // decodeRecord reads what put wrote.
-func decodeRecord(k, b []byte) (*record, error) {
+func decodeRecord(addr uint32, b []byte) (*record, error) {
 	const fixed = 2 + 4 + 8 + 8
-	if len(k) != 4 || len(b) < fixed || b[0] != recordVersion || State(b[1]) < Bound || State(b[1]) > Declined {
-		return nil, fmt.Errorf("%w: key %x", errRecord, k)
+	if len(b) < fixed || b[0] != recordVersion || State(b[1]) < Bound || State(b[1]) > Declined {
+		return nil, fmt.Errorf("%w: address %v", errRecord, address(addr))
 	}
 	r := &record{
-		addr: binary.BigEndian.Uint32(k), state: State(b[1]), key: key{subnet: binary.BigEndian.Uint32(b[2:])},
-		start: int64(binary.BigEndian.Uint64(b[6:])), expires: int64(binary.BigEndian.Uint64(b[14:])), position: -1,
+		addr: addr, state: State(b[1]), key: key{subnet: binary.BigEndian.Uint32(b[2:])},
+		start: int64(binary.BigEndian.Uint64(b[6:])), expires: int64(binary.BigEndian.Uint64(b[14:])),
 	}
 	rest := b[fixed:]
 	for _, s := range []*string{&r.key.id, &r.clientID, &r.hostname} {
 		n, w := binary.Uvarint(rest)
 		if w <= 0 || n > uint64(len(rest)-w) {
-			return nil, fmt.Errorf("%w: key %x", errRecord, k)
+			return nil, fmt.Errorf("%w: address %v", errRecord, address(addr))
 		}
 		*s, rest = string(rest[w:w+int(n)]), rest[w+int(n):]
 	}
 	return r, nil
-}
-
-// endings orders records by their end (container/heap).
-type endings []*record
-
-func (h endings) Len() int           { return len(h) }
-func (h endings) Less(i, j int) bool { return h[i].expires < h[j].expires }
-func (h endings) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].position, h[j].position = int32(i), int32(j)
-}
-
-// Push implements heap.Interface.
-func (h *endings) Push(x any) {
-	r := x.(*record)
-	r.position = int32(len(*h))
-	*h = append(*h, r)
-}
-
-// Pop implements heap.Interface.
-func (h *endings) Pop() any {
-	old := *h
-	r := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	r.position = -1
-	return r
 }

@@ -1,10 +1,7 @@
 package dhcp
 
 import (
-	"cmp"
-	"container/heap"
 	"container/list"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -34,16 +31,16 @@ type Leases struct {
 	offers   map[key]*offer
 	offered  map[uint32]*offer
 	holds    *list.List // of *offer, the first to expire first
-	ending   endings    // leases that will expire, soonest first
+	ending   wheel      // leases that have not ended, or not been noticed to
 }
 
 // A space is the addresses of one subnet.
 type space struct {
 	*Subnet
 	pools   []*pool
-	idle    [2]*list.List // of *record that ended, oldest first, the next to reuse: of strangers, of known machines
-	strange int           // offers to strangers that are open
-	most    int           // of these at one time
+	idle    [2]*chain // leases that ended, oldest first, the next to reuse: of strangers, of known machines
+	strange int       // offers to strangers that are open
+	most    int       // of these at one time
 }
 
 // An offer is a promise of an address in memory.
@@ -62,36 +59,45 @@ type offer struct {
 func NewLeases() *Leases {
 	return &Leases{
 		byKey: map[key]*record{}, byAddr: map[uint32]*record{},
-		offers: map[key]*offer{}, offered: map[uint32]*offer{}, holds: list.New(),
+		offers: map[key]*offer{}, offered: map[uint32]*offer{}, holds: list.New(), ending: newWheel(),
 	}
 }
 
 // Load takes in the stored leases. It is called before Configure, once.
-func (l *Leases) Load(table interface {
-	Scan(func(key, value []byte) error) error
+func (l *Leases) Load(journal interface {
+	Replay(func(store.Change) error) error
 }) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return table.Scan(func(k, value []byte) error {
-		r, err := decodeRecord(k, value)
+	return journal.Replay(func(c store.Change) error {
+		addr, err := decodeKey(c.Key)
 		if err != nil {
 			return err
 		}
-		l.byAddr[r.addr] = r
-		l.adoptLocked(r)
+		if old := l.byAddr[addr]; old != nil {
+			l.forgetLocked(old)
+		}
+		if c.Value == nil {
+			return nil
+		}
+		r, err := decodeRecord(addr, c.Value)
+		if err != nil {
+			return err
+		}
+		l.byAddr[addr] = r
+		if r.key.id != "" {
+			l.byKey[r.key] = r // a client's last lease is the one it has
+		}
 		return nil
 	})
 }
 
-// adoptLocked gives a loaded lease to its client. A client with two records (a
-// crash between an ACK and the next) keeps the newer one.
-func (l *Leases) adoptLocked(r *record) {
-	if r.key.id == "" {
-		return
+// forgetLocked removes r from the indexes.
+func (l *Leases) forgetLocked(r *record) {
+	if l.byKey[r.key] == r {
+		delete(l.byKey, r.key)
 	}
-	if old := l.byKey[r.key]; old == nil || old.expires < r.expires {
-		l.byKey[r.key] = r
-	}
+	delete(l.byAddr, r.addr)
 }
 
 // Configure sets the subnets, the classes that their pools are for, and the
@@ -99,7 +105,7 @@ func (l *Leases) adoptLocked(r *record) {
 func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spaces, l.reserved, l.ending = map[uint32]*space{}, map[uint32]bool{}, nil
+	l.spaces, l.reserved, l.ending = map[uint32]*space{}, map[uint32]bool{}, newWheel()
 	for i := range subnets {
 		l.spaces[number(subnets[i].Prefix.Addr())] = newSpace(&subnets[i], classes)
 	}
@@ -113,16 +119,12 @@ func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines)
 			l.countLocked(o, o.key.subnet)
 		}
 	}
-	for _, r := range slices.SortedFunc(maps.Values(l.byAddr), byExpiry) {
-		r.position, r.idle = -1, nil
+	for _, r := range l.byAddr {
+		r.in, r.prev, r.next = nil, nil, nil
 		r.known = machines.Find(Client{MAC: r.key.mac()}).Name != ""
 		l.markLocked(r.addr, true)
-		l.fileLocked(r)
+		l.ending.put(r)
 	}
-}
-
-func byExpiry(a, b *record) int {
-	return cmp.Or(cmp.Compare(a.expires, b.expires), cmp.Compare(a.addr, b.addr))
 }
 
 // strangersShare is the part of a subnet's addresses that may be offered to
@@ -130,7 +132,7 @@ func byExpiry(a, b *record) int {
 const strangersShare = 4 // a quarter
 
 func newSpace(s *Subnet, classes []Class) *space {
-	sp := &space{Subnet: s, idle: [2]*list.List{list.New(), list.New()}, most: 16}
+	sp := &space{Subnet: s, idle: [2]*chain{{}, {}}, most: 16}
 	for _, r := range s.Pools {
 		p := newPool(r.Range)
 		p.class = classBit(classes, r.Class)
@@ -161,35 +163,15 @@ func (l *Leases) markLocked(a uint32, taken bool) {
 	}
 }
 
-// fileLocked puts a lease where its end will be noticed, or among the idle
-// ones if it has been given back.
-func (l *Leases) fileLocked(r *record) {
-	if r.state != Released {
-		heap.Push(&l.ending, r)
-		return
-	}
-	l.idleLocked(r)
-}
-
-func (l *Leases) unfileLocked(r *record) {
-	if r.position >= 0 {
-		heap.Remove(&l.ending, int(r.position))
-	}
-	if sp := l.spaces[r.key.subnet]; r.idle != nil && sp != nil {
-		sp.idleOf(r).Remove(r.idle)
-	}
-	r.idle = nil
-}
-
 // idleLocked makes an ended lease's address the last in the row for reuse.
 func (l *Leases) idleLocked(r *record) {
 	if sp := l.spaces[r.key.subnet]; sp != nil {
-		r.idle = sp.idleOf(r).PushBack(r)
+		sp.idleOf(r).push(r)
 	}
 }
 
 // idleOf returns the list that r stands in when it is idle.
-func (sp *space) idleOf(r *record) *list.List {
+func (sp *space) idleOf(r *record) *chain {
 	if r.known {
 		return sp.idle[1]
 	}
@@ -199,14 +181,13 @@ func (sp *space) idleOf(r *record) *list.List {
 // expireLocked notes the leases and offers that have ended by now. Its cost is
 // that of what ended, whatever the number of leases.
 func (l *Leases) expireLocked(now int64) {
-	for len(l.ending) > 0 && l.ending[0].expires <= now {
-		r := heap.Pop(&l.ending).(*record)
+	l.ending.take(now, func(r *record) {
 		if r.state == Declined {
 			l.dropLocked(r) // its record stays on disk until the address is leased: it has expired
-			continue
+			return
 		}
 		l.idleLocked(r)
-	}
+	})
 	for el := l.holds.Front(); el != nil; el = l.holds.Front() {
 		o := el.Value.(*offer)
 		if now < o.expires {
@@ -218,11 +199,8 @@ func (l *Leases) expireLocked(now int64) {
 
 // dropLocked forgets a lease and frees its address.
 func (l *Leases) dropLocked(r *record) {
-	l.unfileLocked(r)
-	if l.byKey[r.key] == r {
-		delete(l.byKey, r.key)
-	}
-	delete(l.byAddr, r.addr)
+	r.unchain()
+	l.forgetLocked(r)
 	l.freeLocked(r.addr)
 }
 
@@ -420,11 +398,10 @@ func (sp *space) unused(b bid) (uint32, bool) {
 }
 
 // reuseLocked finds the address in idle whose lease ended first.
-func (l *Leases) reuseLocked(idle *list.List, b bid, now int64) (uint32, bool) {
-	for el := idle.Front(); el != nil; el = el.Next() {
-		r := el.Value.(*record)
+func (l *Leases) reuseLocked(idle *chain, b bid, now int64) (uint32, bool) {
+	for r := idle.first; r != nil; r = r.next {
 		if !reusable(r, now) {
-			break // the rest ended later still
+			break // the rest ended later still, but for a few seconds
 		}
 		if l.allowedLocked(b, r.addr) && l.availableLocked(b.key, r.addr, now) {
 			return r.addr, true
@@ -518,13 +495,13 @@ func (l *Leases) bindLocked(c claim, now int64) (changes []store.Change) {
 		l.dropLocked(other)
 	}
 	if r == nil {
-		r = &record{addr: asked, key: c.key, start: now, position: -1}
+		r = &record{addr: asked, key: c.key, start: now}
 		l.byKey[c.key], l.byAddr[asked] = r, r
 	}
-	l.unfileLocked(r)
+	r.unchain()
 	r.state, r.expires, r.known = Bound, now+int64(c.dur/time.Second), !c.stranger()
 	r.clientID, r.hostname = kept(r.clientID, c.clientID), kept(r.hostname, c.hostname)
-	l.fileLocked(r)
+	l.ending.put(r)
 	l.markLocked(asked, true)
 	return append(changes, r.put())
 }
@@ -554,9 +531,9 @@ func (l *Leases) Release(k key, addr netip.Addr, at time.Time) ([]store.Change, 
 	if r == nil || address(r.addr) != addr || r.state != Bound {
 		return nil, false
 	}
-	l.unfileLocked(r)
+	r.unchain()
 	r.state, r.expires = Released, at.Unix()
-	l.fileLocked(r)
+	l.ending.put(r)
 	return []store.Change{r.put()}, true
 }
 
@@ -579,9 +556,9 @@ func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) ([]store.Change, 
 	if old := l.byAddr[a]; old != nil {
 		l.dropLocked(old)
 	}
-	bad := &record{addr: a, key: key{subnet: k.subnet}, state: Declined, start: now, expires: now + int64(declineHold/time.Second), position: -1}
+	bad := &record{addr: a, key: key{subnet: k.subnet}, state: Declined, start: now, expires: now + int64(declineHold/time.Second)}
 	l.byAddr[a] = bad
-	l.fileLocked(bad)
+	l.ending.put(bad)
 	l.markLocked(a, true)
 	return []store.Change{bad.put()}, true
 }

@@ -211,7 +211,7 @@ func TestC14Decline(t *testing.T) {
 		if got := yiaddr(b.must(discover(m2, withAddr(50, addr)), dhcpv4.MessageTypeOffer)); got == addr {
 			t.Errorf("declined address %v offered after a restart", addr)
 		}
-		time.Sleep(declineHold + time.Second)
+		time.Sleep(declineHold + reuseGrace)
 		if got := yiaddr(b.must(discover(m2, withAddr(50, addr)), dhcpv4.MessageTypeOffer)); got != addr {
 			t.Errorf("after the quarantine: got %v, want %v", got, addr)
 		}

@@ -104,8 +104,8 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// open checks every file, cuts a torn end off the last one, and starts a new
-// file: nothing is ever appended after a crash's leftovers.
+// open cuts a torn end off the last file and starts a new one: nothing is ever
+// appended after a crash's leftovers. Replay checks the other files.
 func (j *Journal) open() error {
 	if err := j.sweep(); err != nil {
 		return err
@@ -114,15 +114,15 @@ func (j *Journal) open() error {
 	if err != nil {
 		return err
 	}
-	for i, n := range numbers {
-		end, err := replay(j.path(n), func(Change) error { return nil })
-		if errors.Is(err, errTorn) && i == len(numbers)-1 {
-			err = truncate(j.path(n), end)
+	if len(numbers) > 0 {
+		j.number = numbers[len(numbers)-1]
+		end, err := replay(j.path(j.number), func(Change) error { return nil })
+		if errors.Is(err, errTorn) {
+			err = truncate(j.path(j.number), end)
 		}
 		if err != nil {
 			return err
 		}
-		j.number = n
 	}
 	return j.next()
 }
@@ -279,24 +279,19 @@ func appendBatch(b []byte, changes []Change) []byte {
 	return b
 }
 
-// Scan calls visit for every record, unordered, until it returns an error,
-// which Scan returns. It reads the files, so it is for the start; visit may
-// keep the slices.
-func (j *Journal) Scan(visit func(key, value []byte) error) error {
+// Replay calls visit for every change there ever was since the last rewrite,
+// in order, until it returns an error, which Replay returns: of the changes of
+// a key the last one counts. It reads the files, so it is for the start; visit
+// may keep the slices.
+func (j *Journal) Replay(visit func(Change) error) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	live := map[string][]byte{}
 	numbers, err := j.numbers()
 	if err != nil {
 		return err
 	}
 	for _, n := range numbers {
-		if err := j.collect(n, live); err != nil {
-			return err
-		}
-	}
-	for key, value := range live {
-		if err := visit([]byte(key), value); err != nil {
+		if _, err := replay(j.path(n), visit); err != nil {
 			return err
 		}
 	}

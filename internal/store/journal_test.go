@@ -15,7 +15,13 @@ import (
 func records(t *testing.T, j *Journal) map[string]string {
 	t.Helper()
 	got := map[string]string{}
-	if err := j.Scan(func(k, v []byte) error { got[string(k)] = string(v); return nil }); err != nil {
+	err := j.Replay(func(c Change) error {
+		if delete(got, string(c.Key)); c.Value != nil {
+			got[string(c.Key)] = string(c.Value)
+		}
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return got
