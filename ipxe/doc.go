@@ -8,6 +8,9 @@
 //	GET  /autoexec.ipxe, /boot/autoexec.ipxe, /boot/<dir>/autoexec.ipxe
 //	                                            a script that asks for it (leased addresses only)
 //	GET  /boot/<loader>                         a loader of the tables in loaders.go
+//	GET  /grub/grub.cfg, /grub/grub.cfg-<who>   the configuration of GRUB (see grub.go for the other places)
+//	GET  /grub/next.cfg, /grub/failed-<step>.cfg
+//	                                            what that configuration asks for and reports
 //	GET  /<node>/script.ipxe                    the script of a node, by name
 //	GET  /<node>/{kernel,initrd.img.xz,rootfs}  the boot directory of a node
 //	GET  /ephemeral/data/<dir>/<id>/<file>      the artifact tree

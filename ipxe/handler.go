@@ -176,6 +176,8 @@ func (h *handler) serve(w *meter, c *call) error {
 		return h.script(w, c)
 	case autoexec:
 		return h.autoexec(w, c)
+	case grubFile:
+		return h.grub(w, c)
 	case checkIn:
 		return h.checkIn(w, c)
 	case report:
@@ -269,6 +271,66 @@ func (h *handler) script(w *meter, c *call) error {
 	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
 	h.record(c, e, errors.Join(err, w.err))
 	return nil
+}
+
+// grub answers GRUB.
+func (h *handler) grub(w *meter, c *call) error {
+	begin := time.Now()
+	text, e, err := h.GRUB(c.grub, c.addr, c.server)
+	if err != nil {
+		return err
+	}
+	sendScript(w, text)
+	e.File, e.Bytes, e.Dur = c.path, w.sent, time.Since(begin)
+	h.record(c, e, w.err)
+	return nil
+}
+
+// GRUB returns a configuration file of GRUB for the machine at an address, and
+// the step it is; a file it does not know whose it would be is fs.ErrNotExist,
+// since GRUB then tries its next name. The address counts before the name: a
+// lease is harder to make up. It is for TFTP; over HTTP it is a route.
+func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timeline.Event, error) {
+	m := Machine{MAC: f.MAC, UUID: f.UUID, Addr: peer}
+	e := timeline.Event{Addr: peer, Step: timeline.Script, Stage: timeline.GRUB}
+	if s.Identify != nil {
+		if _, mac := s.Identify(peer); !mac.IsZero() {
+			m.MAC = mac
+		}
+	}
+	e.MAC = m.MAC
+	d := s.Decide(m)
+	e.Node = d.Node
+	anonymous := m.MAC.IsZero() && d.Node == ""
+	switch {
+	case f.Step != "" && (anonymous || !stepRule.MatchString(f.Step)), f.Addr.IsValid() && f.Addr != peer, anonymous && !f.UUID.IsZero():
+		return nil, e, &fs.PathError{Op: "open", Path: "grub.cfg", Err: fs.ErrNotExist}
+	case f.Step != "":
+		e.Step, e.Detail, e.Err = timeline.Report, f.Step, "GRUB could not load or start it"
+		return []byte("# noted\n"), e, nil
+	}
+	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
+	text, err := Script{Server: server, MAC: m.MAC, Decision: d}.GRUB(f.Next)
+	if err != nil {
+		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
+	}
+	return text, e, nil
+}
+
+// Open opens a loader or a file of a boot directory by the path it has over
+// HTTP, for TFTP: a loader may be asked for without the leading boot/.
+func (s *Server) Open(name string) (*os.File, error) {
+	t := match(strings.Split(name, "/"))
+	switch {
+	case isLoader(name):
+		return s.Loaders.Open(name)
+	case t.kind == loader:
+		return s.Loaders.Open(t.file)
+	case t.kind == nodeFile && s.IsNode != nil && s.IsNode(t.node):
+		h := handler{Server: *s}
+		return h.open(t)
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
 // autoexec answers those who boot with an address of ours. To others a quick

@@ -167,7 +167,16 @@ func TestRoutes(t *testing.T) {
 		{leased, "GET", "/autoexec.ipxe", 200, "script.ipxe?mac="},                                         // C76
 		{stranger, "GET", "/boot/autoexec.ipxe", 200, "script.ipxe?mac="},                                  // C76
 		{foreigner, "GET", "/autoexec.ipxe", 404, "\"autoexec.ipxe\": no such file\n"},                     // C76
-		{foreigner, "GET", "//boot//snponly.efi", 200, "MZ snponly.efi"},                                   // C72
+		{leased, "GET", "/boot/x86_64-sb/autoexec.ipxe", 200, "script.ipxe?mac="},
+		{foreigner, "GET", "/boot/x86_64-sb/autoexec.ipxe", 404, "\"boot/x86_64-sb/autoexec.ipxe\": no such file\n"},
+		{foreigner, "GET", "/boot/x86_64-sb/snponly.efi", 200, "MZ x86_64-sb/snponly.efi"},
+		{foreigner, "GET", "/boot/x86_64-sb/secret.efi", 404, "\"boot/x86_64-sb/secret.efi\": no such file\n"},
+		{foreigner, "GET", "/boot/shimx64.efi", 200, "MZ shimx64.efi"},
+		{foreigner, "GET", "/boot/revocations_sku.efi", 404, "\"boot/revocations_sku.efi\": no such file\n"},
+		{leased, "GET", "/grub/grub.cfg", 200, "linux '(http,10.1.1.1)/ncn-w001/kernel'"},
+		{leased, "GET", "/grub/next.cfg", 200, "linux '(http,10.1.1.1)/ncn-w001/kernel'"},
+		{leased, "GET", "/grub/x86_64-efi/command.lst", 404, "\"grub/x86_64-efi/command.lst\": no such file\n"},
+		{foreigner, "GET", "//boot//snponly.efi", 200, "MZ snponly.efi"}, // C72
 		{foreigner, "GET", "/boot/ipxe-i386.efi", 404, "no such file\n"},
 		{foreigner, "GET", "/boot/secret.efi", 404, "\"boot/secret.efi\": no such file\n"},
 		{foreigner, "GET", "/boot/", 404, "\"boot\": no such file\n"},

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"bootd/internal/node"
+	"bootd/internal/timeline"
 )
 
 // LoaderDir is where the package ipxe of Debian puts its loaders.
@@ -122,6 +123,33 @@ func isLoader(name string) bool {
 		}
 	}
 	return slices.Contains(second, name)
+}
+
+// Optional reports whether a loader does without the file of this name, by TFTP
+// or HTTP: shim without revocations and certificates of its own, a signed GRUB
+// without modules and translations, iPXE without a script beside itself.
+func Optional(name string) bool {
+	dir, base := path.Split(name)
+	switch path.Ext(base) {
+	case ".lst", ".mod", ".mo", ".gmo":
+		return strings.Contains(dir, "grub")
+	}
+	_, grub := strings.CutPrefix(base, "grub.cfg")
+	return grub || base == "autoexec.ipxe" || base == "SkuSiPolicy.p7b" ||
+		strings.HasPrefix(base, "revocations") && strings.HasSuffix(base, ".efi") ||
+		strings.HasPrefix(base, "shim_certificate") && strings.HasSuffix(base, ".efi")
+}
+
+// StageOf returns which program asks for the file of this name by TFTP. A shim
+// counts as firmware.
+func StageOf(name string) timeline.Stage {
+	if _, ok := ParseGRUBFile(name); ok || match(strings.Split(name, "/")).kind == nodeFile {
+		return timeline.GRUB
+	}
+	if path.Base(name) == "autoexec.ipxe" {
+		return timeline.IPXE
+	}
+	return timeline.Firmware
 }
 
 // Loaders are the loader files in a directory. Its methods may be called from

@@ -62,6 +62,8 @@ func stage(r *http.Request) timeline.Stage {
 		return timeline.IPXE
 	case strings.HasPrefix(ua, "UefiHttpBoot/"):
 		return timeline.UEFIHTTP
+	case strings.HasPrefix(ua, "GRUB "):
+		return timeline.GRUB
 	}
 	return timeline.OS
 }

@@ -27,6 +27,7 @@ const (
 	nodeFile
 	dataFile
 	checkIn
+	grubFile
 	report
 	health
 	metrics
@@ -37,6 +38,7 @@ type target struct {
 	kind kind
 	path string // cleaned, without a leading slash: what a person recognises
 	node string // for nodeScript and nodeFile
+	grub GRUBFile
 	file string // loader name, or path below the root
 }
 
@@ -79,6 +81,9 @@ func parse(r *http.Request) (target, error) {
 		return target{}, refuse(http.StatusBadRequest, "path has a character or an element that is not allowed")
 	}
 	t := match(elems)
+	if grub, ok := ParseGRUBFile(strings.Join(elems, "/")); ok {
+		t = target{kind: grubFile, grub: grub}
+	}
 	t.path = strings.Join(elems, "/")
 	return t, nil
 }

@@ -125,26 +125,33 @@ func (s Script) check() error {
 	return nil
 }
 
-// cmdline returns the kernel command line. BOOTIF and ip=dhcp are for the
+// cmdline returns the kernel command line under iPXE: the kernel finds the
+// initrd by its name.
+func (s Script) cmdline() (string, error) {
+	words, err := s.words()
+	return strings.Join(append([]string{"initrd=" + initrdName}, words...), " "), err
+}
+
+// words returns the kernel arguments. BOOTIF and ip=dhcp are for the
 // initramfs: the NIC that booted, and an address on it; metal.server is where
 // the initramfs of source 004 finds its root file system.
-func (s Script) cmdline() (string, error) {
+func (s Script) words() ([]string, error) {
 	d := s.Decision
 	a := Args{Server: s.Server, Node: d.Node, Role: d.Role, Release: d.Release}
-	words := []string{"initrd=" + initrdName, "metal.server=http://" + s.Server + "/" + d.Node}
+	words := []string{"metal.server=http://" + s.Server + "/" + d.Node}
 	if !s.MAC.IsZero() {
 		a.MAC, a.MACHyphen = s.MAC.String(), s.MAC.Hyphen()
 		words = append(words, "BOOTIF=01-"+a.MACHyphen)
 	}
 	more, err := expandArgs(d.Args, a)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	line := strings.Join(append(append(words, "ip=dhcp"), more...), " ")
-	if len(line) > maxCmdline {
-		return "", fmt.Errorf("args: kernel command line has %d bytes, more than %d", len(line), maxCmdline)
+	words = append(append(words, "ip=dhcp"), more...)
+	if n := len("initrd=" + initrdName + " " + strings.Join(words, " ")); n > maxCmdline {
+		return nil, fmt.Errorf("args: kernel command line has %d bytes, more than %d", n, maxCmdline)
 	}
-	return line, nil
+	return words, nil
 }
 
 // expandArgs executes the template text and returns its words. Blanks and line
@@ -174,8 +181,24 @@ func expandArgs(text string, a Args) ([]string, error) {
 // A view is what the templates see.
 type view struct {
 	Script
-	Again   string // URL to ask for the next script
-	Cmdline string // for boot
+	Again   string   // URL to ask for the next script
+	Cmdline string   // for boot
+	Words   []string // for boot by GRUB: the kernel arguments
+	Next    bool     // for GRUB: the file that is asked for while it waits
+	TFTP    string   // for GRUB: host
+}
+
+// Sources are where GRUB can fetch a kernel from, the best first.
+func (v view) Sources() []string { return []string{"(http," + v.Server + ")", "(tftp," + v.TFTP + ")"} }
+
+// DiskLoaders are the loaders that systems put on an EFI system partition,
+// the one that any system may own last.
+func (view) DiskLoaders() []string {
+	return []string{
+		"/EFI/debian/shimx64.efi", "/EFI/ubuntu/shimx64.efi", "/EFI/sles/shim.efi", "/EFI/opensuse/shim.efi",
+		"/EFI/redhat/shimx64.efi", "/EFI/rocky/shimx64.efi", "/EFI/centos/shimx64.efi", "/EFI/fedora/shimx64.efi",
+		"/EFI/BOOT/BOOTX64.EFI", "/EFI/BOOT/BOOTAA64.EFI", "/EFI/BOOT/BOOTIA32.EFI",
+	}
 }
 
 func (v view) execute(name string) ([]byte, error) {
@@ -187,7 +210,13 @@ func (v view) execute(name string) ([]byte, error) {
 //go:embed script.tmpl
 var scriptText string
 
-var scripts = template.Must(template.New("").Funcs(template.FuncMap{"screen": screen}).Parse(scriptText))
+//go:embed grub.tmpl
+var grubText string
+
+var scripts = template.Must(template.New("").Funcs(template.FuncMap{"screen": screen, "quoted": quoted}).Parse(scriptText + grubText))
+
+// quoted makes a text harmless between the single quotes of GRUB.
+func quoted(text string) string { return strings.ReplaceAll(screen(text), "'", "?") }
 
 // screen makes a text harmless as arguments of echo. It keeps letters, digits,
 // blanks and the punctuation that means nothing to iPXE, and puts "?" for

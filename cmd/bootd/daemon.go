@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -315,14 +316,16 @@ func (d *daemon) components() []component {
 		{"dhcp", func(ctx context.Context) error { return d.dhcp.Run(ctx, d.ports) }},
 		{"admin", d.serveHTTP(&http.Server{Handler: admin.Handler(d), ReadHeaderTimeout: 5 * time.Second}, d.admin)},
 	}
+	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{
-			Open: func(name string, peer netip.Addr) (io.ReadSeekCloser, error) { return d.openTFTP(t.addr, peer, name) },
+			Open: func(name string, peer netip.Addr) (io.ReadSeekCloser, error) {
+				return d.openTFTP(plane, t.addr, peer, name)
+			},
 			Done: d.transferred, Log: d.log,
 		}
 		list = append(list, component{"tftp", func(ctx context.Context) error { return s.Run(ctx, t.socket) }})
 	}
-	plane := d.bootPlane()
 	for _, h := range d.http {
 		list = append(list, component{"http", d.serveHTTP(plane.HTTPServer(), h.socket)})
 	}
@@ -391,7 +394,13 @@ func (d *daemon) transferred(t tftp.Transfer) {
 	if t.Probe {
 		return
 	}
-	e := timeline.Event{Step: timeline.TFTP, Stage: timeline.Firmware, Addr: t.Peer.Addr(), File: t.Name, Bytes: t.Bytes, Dur: t.Dur}
+	if _, ok := ipxe.ParseGRUBFile(t.Name); ok && t.Err == nil {
+		return // openTFTP recorded what it says
+	}
+	if ipxe.Optional(t.Name) && errors.Is(t.Err, fs.ErrNotExist) {
+		return // its loader looks for it, and does without
+	}
+	e := timeline.Event{Step: timeline.TFTP, Stage: ipxe.StageOf(t.Name), Addr: t.Peer.Addr(), File: t.Name, Bytes: t.Bytes, Dur: t.Dur}
 	e.Node, e.MAC = d.identify(t.Peer.Addr())
 	if t.Err != nil {
 		e.Err = t.Err.Error()

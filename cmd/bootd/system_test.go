@@ -54,9 +54,9 @@ type site struct {
 }
 
 type siteNode struct {
-	Name, Role, Boot string
-	MAC              node.MAC
-	Address          string
+	Name, Role, Boot, Loader string
+	MAC                      node.MAC
+	Address                  string
 }
 
 var siteConfig = template.Must(template.New("").Parse(`
@@ -80,6 +80,9 @@ nodes:
     address: {{.Address}}
     {{- with .Boot}}
     boot: {{.}}
+    {{- end}}
+    {{- with .Loader}}
+    loader: {{.}}
     {{- end}}
 {{- else}} []
 {{- end}}
@@ -231,6 +234,33 @@ func (s *site) wantStory(n siteNode, fw lab.Firmware) {
 	}
 	if len(want) > 0 {
 		s.t.Errorf("story lacks %q, in this order\n%s", want, s.bootctl("why", n.Name))
+	}
+}
+
+// Shim, GRUB and kernel of Debian, each signed, boot a known node where Secure
+// Boot is enforced.
+func TestSecureBoot(t *testing.T) {
+	signed := m001
+	signed.Loader = "grub-shim"
+	t.Parallel()
+	s := newSite(t, 1, signed)
+	g := s.Boot(t, machine(signed, lab.Secure))
+	s.line(g, `^BOOTD-LAB-SECURE Secure boot enabled`)
+	s.wantBooted(g, signed, "1.2.3")
+}
+
+// iPXE of Debian is not signed: the firmware refuses it, and bootctl knows.
+func TestSecureBootRefusesUnsigned(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 1, m001)
+	g := s.Boot(t, machine(m001, lab.Secure))
+	s.line(g, `failed to load Boot0001 "UEFI PXEv4.*Access Denied`)
+	s.line(s.daemon, `msg=dhcp-discover .*stage=uefi-http`)
+	out := s.bootctl("why", m001.Name)
+	for _, want := range []string{"failed: the firmware loaded snponly.efi and did not start it", "Secure Boot refuses unsigned loaders"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("why: got\n%swant it to contain %q", out, want)
+		}
 	}
 }
 

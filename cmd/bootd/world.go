@@ -1,13 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"io"
 	"io/fs"
 	"net/netip"
 	"path"
-	"strings"
 
 	"bootd/deploy"
 	"bootd/dhcp"
@@ -142,21 +142,31 @@ func hostPort(a netip.Addr, port uint16) string {
 	return netip.AddrPortFrom(a, port).String()
 }
 
-// openTFTP opens what TFTP serves: the loaders, and for a machine with a lease
-// the script that a loader looks for beside itself.
-func (d *daemon) openTFTP(server, peer netip.Addr, name string) (io.ReadSeekCloser, error) {
-	w := d.world.Load()
+// openTFTP opens what TFTP serves: the loaders, for a machine with a lease the
+// script that a loader looks for beside itself, and for GRUB its configuration
+// and the kernel and initrd of a node.
+func (d *daemon) openTFTP(plane *ipxe.Server, server, peer netip.Addr, name string) (io.ReadSeekCloser, error) {
+	at := hostPort(server, d.world.Load().port)
+	if f, ok := ipxe.ParseGRUBFile(name); ok {
+		content, e, err := plane.GRUB(f, peer, at)
+		if err != nil {
+			return nil, err
+		}
+		e.File, e.Bytes = name, int64(len(content))
+		d.record(e)
+		return text{bytes.NewReader(content)}, nil
+	}
 	if path.Base(name) != "autoexec.ipxe" {
-		return w.loaders.Open(name)
+		return plane.Open(name)
 	}
 	if _, mac := d.identify(peer); mac.IsZero() {
 		return nil, fs.ErrNotExist
 	}
-	return text{strings.NewReader(string(ipxe.Autoexec(hostPort(server, w.port))))}, nil
+	return text{bytes.NewReader(ipxe.Autoexec(at))}, nil
 }
 
 // text is a file in memory.
-type text struct{ *strings.Reader }
+type text struct{ *bytes.Reader }
 
 func (text) Close() error { return nil }
 

@@ -25,9 +25,10 @@ const (
 	UEFI                       // OVMF's own PXE: asks as PXEClient, fetches a loader by TFTP
 	UEFIROM                    // OVMF with iPXE as the NIC's EFI ROM
 	UEFIHTTP                   // OVMF's own HTTP Boot: asks as HTTPClient, fetches a loader by URL
+	Secure                     // as UEFI, Secure Boot enforced with Microsoft's keys
 )
 
-var firmwares = [...]string{BIOS: "bios", BIOSLoader: "bios-undionly", UEFI: "uefi", UEFIROM: "uefi-ipxe-rom", UEFIHTTP: "uefi-http"}
+var firmwares = [...]string{BIOS: "bios", BIOSLoader: "bios-undionly", UEFI: "uefi", UEFIROM: "uefi-ipxe-rom", UEFIHTTP: "uefi-http", Secure: "secure"}
 
 // String returns a short name.
 func (f Firmware) String() string { return firmwares[f] }
@@ -87,6 +88,8 @@ func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
 // firmwareFiles puts into dir what args names without a path.
 func firmwareFiles(f Firmware, dir string) error {
 	switch f {
+	case Secure:
+		return copyFile(ovmfVarsMS, filepath.Join(dir, "vars.fd"))
 	case UEFI, UEFIROM, UEFIHTTP:
 		return copyFile(ovmfVars, filepath.Join(dir, "vars.fd")) // its own: OVMF writes to it
 	case BIOSLoader:
@@ -102,24 +105,32 @@ func firmwareFiles(f Firmware, dir string) error {
 func (m Machine) args(accel, tap string) []string {
 	nic := "virtio-net-pci,netdev=net,mac=" + m.MAC.String()
 	args := base(accel)
+	code := ovmfCode
+	if m.Firmware == Secure {
+		// Its variables are behind system management mode, or the guest
+		// could switch Secure Boot off.
+		code = ovmfSecure
+		args = append(args, "-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
 	switch m.Firmware {
 	case BIOS:
 		args = append(args, "-boot", "n") // and the ROM that QEMU gives the NIC
 	case BIOSLoader:
 		args = append(args, "-kernel", lkrn, "-initrd", "loader.ipxe")
 		nic += ",romfile="
-	case UEFI, UEFIROM, UEFIHTTP:
+	case UEFI, UEFIROM, UEFIHTTP, Secure:
 		args = append(args,
-			"-drive", "if=pflash,format=raw,readonly=on,file="+ovmfCode,
+			"-drive", "if=pflash,format=raw,readonly=on,file="+code,
 			"-drive", "if=pflash,format=raw,file=vars.fd",
 			"-device", "virtio-rng-pci") // newer OVMF does no PXE without random numbers
 		if m.Firmware != UEFIROM {
 			nic += ",romfile=" // OVMF prefers a ROM to its own driver
 		}
 		if m.Firmware == UEFIHTTP {
-			// It tries PXE first, which would boot.
-			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n",
-				"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
+			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n") // it comes first, and would boot
+		}
+		if m.Firmware == UEFIHTTP || m.Firmware == Secure {
+			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n") // comes before HTTP, and takes long
 		}
 	}
 	if !m.UUID.IsZero() {

@@ -16,6 +16,7 @@
 //
 // and prints to the serial console, one per line and in this order,
 //
+//	BOOTD-LAB-SECURE what the kernel says of Secure Boot (UEFI only)
 //	BOOTD-LAB-NIC IFACE MAC
 //	BOOTD-LAB-LEASED IP hostname=H router=R lease=SECONDS
 //	BOOTD-LAB-FETCHED URL BYTES
@@ -44,6 +45,9 @@ const (
 	lkrn     = IPXEDir + "/ipxe.lkrn"
 	ovmfCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 	ovmfVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+
+	ovmfSecure = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+	ovmfVarsMS = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd" // Microsoft's keys, Secure Boot on
 )
 
 // Missing reports what this machine lacks to run the lab, with the remedy; nil
@@ -58,7 +62,7 @@ func Missing() error {
 			lack = append(lack, tool)
 		}
 	}
-	for _, file := range []string{nicROM, lkrn, ovmfCode, ovmfVars, "/dev/net/tun"} {
+	for _, file := range []string{nicROM, lkrn, ovmfCode, ovmfVars, ovmfSecure, ovmfVarsMS, "/dev/net/tun"} {
 		if _, err := os.Stat(file); err != nil {
 			lack = append(lack, file)
 		}

@@ -35,10 +35,45 @@ func startsBoot(boot []Event, e *Event) bool {
 	switch {
 	case silence > betweenBoots:
 		return true
+	case nextOption(boot, e) && silence < patience:
+		return false
 	case e.Stage == IPXE:
 		return lastOf(boot, beyondIPXE) != nil && !(waits(boot) && silence < patience)
 	}
 	return lastOf(boot, beyondFirmware) != nil
+}
+
+// nextOption reports whether e is a firmware that tries HTTP after PXE, or the
+// other way round, because what it loaded did not start: no power-on.
+func nextOption(boot []Event, e *Event) bool {
+	return byFirmware(e.Stage) && lastOf(boot, started) == nil &&
+		lastOf(boot, func(old *Event) bool { return byFirmware(old.Stage) && old.Stage != e.Stage && old.Step == Discover }) != nil
+}
+
+func byFirmware(s Stage) bool { return s == Firmware || s == UEFIHTTP }
+
+// started reports whether a step was taken by something that the firmware
+// loaded.
+func started(e *Event) bool {
+	return e.Stage == IPXE || e.Stage == GRUB || e.Stage == OS || e.Step == Script || e.Step == CheckIn || e.Step == Report
+}
+
+// refused returns the loader that was sent in a boot and never started, when
+// the firmware went on to its next boot option; nil when none was.
+func refused(steps []Event) *Event {
+	if lastOf(steps, started) != nil {
+		return nil
+	}
+	var loader *Event
+	for i := range steps {
+		switch e := &steps[i]; {
+		case (e.Step == TFTP || e.Step == HTTP) && e.Err == "" && isLoader(e.File):
+			loader = e
+		case loader != nil && e.Step == Discover && e.Stage != loader.Stage:
+			return loader
+		}
+	}
+	return nil
 }
 
 // beyondFirmware reports whether a DISCOVER of the firmware that comes after e

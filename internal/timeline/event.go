@@ -51,6 +51,7 @@ const (
 	Firmware Stage = "firmware" // PXE ROM, UEFI PXE
 	UEFIHTTP Stage = "uefi-http"
 	IPXE     Stage = "ipxe"
+	GRUB     Stage = "grub"
 	OS       Stage = "os" // initrd, operating system, BMC: nothing that netboots
 )
 

@@ -71,6 +71,8 @@ func judge(steps []Event, now time.Time) Story {
 		return withoutBoot(steps)
 	case e.Err != "":
 		return Story{Outcome: Failed, Stopped: failure(e), Hint: failureHint(e)}
+	case refused(steps) != nil:
+		return Story{Outcome: Failed, Stopped: "the firmware loaded " + refused(steps).File + " and did not start it, but tried its next boot option", Hint: notStarted}
 	case nothingToLoad(e):
 		return Story{Outcome: Failed, Stopped: who(e) + " was given nothing to load" + of(": ", e.Detail),
 			Hint: "is the loader of its architecture in the directory that loaders: of the configuration names?"}
@@ -122,7 +124,7 @@ func nothingToLoad(e *Event) bool {
 }
 
 func patienceAfter(e *Event) time.Duration {
-	if e.Stage == OS || e.Step == Script || e.Step == HTTP {
+	if e.Stage == OS || e.Step == Script || e.Step == HTTP && !isLoader(e.File) {
 		return longPatience
 	}
 	return patience
@@ -137,7 +139,7 @@ func of(prefix, s string) string {
 
 // who names the program that took a step.
 func who(e *Event) string {
-	name := map[Stage]string{Firmware: "the firmware", UEFIHTTP: "UEFI HTTP boot", IPXE: "iPXE", OS: "the system"}[e.Stage]
+	name := map[Stage]string{Firmware: "the firmware", UEFIHTTP: "UEFI HTTP boot", IPXE: "iPXE", GRUB: "GRUB", OS: "the system"}[e.Stage]
 	return cmp.Or(name, "the machine")
 }
 
@@ -259,7 +261,7 @@ func hint(e *Event) string {
 	case Ack:
 		return ackHint(e.Stage)
 	case TFTP:
-		return "the firmware did not start it: Secure Boot refuses unsigned loaders; check the architecture too"
+		return fileHint(e.File)
 	case Script:
 		return "the machine did not fetch the files the script names: check TCP port and route"
 	case HTTP:
@@ -278,6 +280,9 @@ func ackHint(stage Stage) string {
 	return "the system has an address, and did not fetch its root file system or check in: see its console"
 }
 
+// notStarted is the usual cause of a loader that was sent and did nothing.
+const notStarted = "the firmware did not start it: Secure Boot refuses unsigned loaders (choose another with loader: in the configuration); check the architecture too"
+
 func fileHint(file string) string {
 	switch base := path.Base(short(file)); {
 	case base == "rootfs":
@@ -285,7 +290,7 @@ func fileHint(file string) string {
 	case base == "kernel", base == "initrd.img.xz":
 		return "kernel and initrd must fit the machine's memory and architecture: see its console"
 	case isLoader(base):
-		return "the firmware did not start it: Secure Boot refuses unsigned loaders; check the architecture too"
+		return notStarted
 	}
 	return "see the machine's console"
 }
