@@ -47,6 +47,8 @@ func (x *exchange) answer(s *Server, out *outbox) {
 		s.Metrics.dropped("unknown client")
 	case x.on4011:
 		x.pxe()
+	case x.subnet.Proxy:
+		x.proxy()
 	case x.Type == Discover:
 		x.discover()
 	case x.Type == Request:
@@ -355,14 +357,12 @@ func (x *exchange) pxe() {
 	x.reply.start(&x.request, Ack, x.serverID)
 	x.reply.setAddr(offCIAddr, x.CIAddr)
 	x.reply.addBoot(&x.request, x.subnet.Server, boot)
-	x.reply.addString(optClass, classPXE)
-	x.reply.add(optVendor, pxeNoDiscovery...)
+	x.reply.addPXE(&x.request)
+	if x.subnet.Proxy && x.from.Addr() == x.CIAddr {
+		x.s.seen.note(x.CIAddr, x.MAC, x.now)
+	}
 	x.send(timeline.Event{Step: timeline.Ack, Addr: x.from.Addr(), File: boot.File, Detail: "PXE port"})
 }
-
-// pxeNoDiscovery is PXE option 43 with PXE_DISCOVERY_CONTROL 8: load the file
-// named here, no discovery, no menu.
-var pxeNoDiscovery = []byte{6, 1, 8, 255}
 
 // send puts the reply into the outbox, with the step to record when it is out.
 func (x *exchange) send(e timeline.Event) {

@@ -59,6 +59,9 @@ type link struct {
 
 func newLink(c conn, ifname string, port uint16) *link {
 	l := &link{ifname: ifname, port: port, open: func() (conn, error) { return Listen(ifname, port) }}
+	if p, ok := c.(*Link); ok && p.headers {
+		l.open = func() (conn, error) { return ListenBeside(ifname) }
+	}
 	l.current.Store(&c)
 	return l
 }

@@ -24,10 +24,11 @@ import (
 // packet socket to reach clients that have no address yet.
 type Link struct {
 	ifi     *net.Interface
-	udp     *net.UDPConn
-	v4      *ipv4.PacketConn
-	raw     *packet.Conn // nil: replies to clients without an address are broadcast
-	arp     *packet.Conn // nil: nobody is asked for addresses
+	sock    net.PacketConn
+	v4      *ipv4.PacketConn // of sock
+	headers bool             // sock is a raw one: see ListenBeside
+	raw     *packet.Conn     // nil: replies to clients without an address are broadcast
+	arp     *packet.Conn     // nil: nobody is asked for addresses
 	icmp    net.PacketConn
 	readers sync.Pool // of *[]ipv4.Message
 }
@@ -44,7 +45,7 @@ func Listen(ifname string, port uint16) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: UDP port %d: %w", ifname, port, listenError(err))
 	}
-	l := &Link{ifi: ifi, udp: pc.(*net.UDPConn), v4: ipv4.NewPacketConn(pc), readers: sync.Pool{New: newMessages}}
+	l := &Link{ifi: ifi, sock: pc, v4: ipv4.NewPacketConn(pc), readers: sync.Pool{New: newMessages}}
 	if port != ServerPort {
 		return l, nil // PXE requests on 4011 come from clients that have an address
 	}
@@ -60,13 +61,16 @@ func Listen(ifname string, port uint16) (*Link, error) {
 	return l, nil
 }
 
-var errNoInterface = errors.New("no such interface")
+var (
+	errNoInterface = errors.New("no such interface")
+	errInUse       = errors.New("in use by another server; see ss -lunp")
+)
 
 // listenError turns the usual reasons into words with a remedy.
 func listenError(err error) error {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return errors.New("in use by another server; see ss -lunp")
+		return errInUse
 	case errors.Is(err, os.ErrPermission):
 		return errors.New("not permitted: needs root, or CAP_NET_BIND_SERVICE and CAP_NET_RAW")
 	}
@@ -111,10 +115,14 @@ func (l *Link) Recv(batch []*exchange) (n int, err error) {
 	now := time.Now()
 	for i, m := range (*msgs)[:n] {
 		in := &batch[i].inbound
-		from := m.Addr.(*net.UDPAddr).AddrPort()
-		in.n, in.peer = m.N, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		in.to, in.arrived = netip.Addr{}, now
+		in.n, in.to, in.arrived = m.N, netip.Addr{}, now
 		in.readControl(m.OOB[:m.NN])
+		if l.headers {
+			in.strip()
+			continue
+		}
+		from := m.Addr.(*net.UDPAddr).AddrPort()
+		in.peer = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	}
 	return n, nil
 }
@@ -165,7 +173,7 @@ func (l *Link) Send(batch []outbound) {
 	l.sendRouted(routed)
 }
 
-// sendRouted sends through the UDP socket. A reply that the kernel refuses is
+// sendRouted leaves the way to the kernel. A reply that the kernel refuses is
 // skipped, and the rest goes on.
 func (l *Link) sendRouted(batch []*outbound) {
 	msgs := make([]ipv4.Message, len(batch))
@@ -175,6 +183,10 @@ func (l *Link) sendRouted(batch []*outbound) {
 			cm.IfIndex = 0 // routed: a relay may be behind another interface
 		}
 		msgs[i] = ipv4.Message{Buffers: [][]byte{o.payload}, OOB: cm.Marshal(), Addr: net.UDPAddrFromAddrPort(o.to.to)}
+		if l.headers {
+			msgs[i].Buffers = [][]byte{udpHeader(o.payload, o.source, o.to), o.payload}
+			msgs[i].Addr = &net.IPAddr{IP: o.to.to.Addr().AsSlice()}
+		}
 	}
 	for len(msgs) > 0 {
 		n, err := l.v4.WriteBatch(msgs, 0)
@@ -187,7 +199,7 @@ func (l *Link) sendRouted(batch []*outbound) {
 
 // SetReadDeadline makes Recv and Answers return at t.
 func (l *Link) SetReadDeadline(t time.Time) error {
-	err := l.udp.SetReadDeadline(t)
+	err := l.sock.SetReadDeadline(t)
 	if l.arp != nil {
 		err = errors.Join(err, l.arp.SetReadDeadline(t), l.icmp.SetReadDeadline(t))
 	}
@@ -196,7 +208,7 @@ func (l *Link) SetReadDeadline(t time.Time) error {
 
 // Close closes the sockets.
 func (l *Link) Close() error {
-	err := l.udp.Close()
+	err := l.sock.Close()
 	if l.raw != nil {
 		err = errors.Join(err, l.raw.Close())
 	}
@@ -226,24 +238,24 @@ func frame(payload []byte, src node.MAC, source netip.Addr, d destination) []byt
 	binary.BigEndian.PutUint16(ip[2:], uint16(ipLen+udpLen+len(payload)))
 	ip = append(append(ip, from[:]...), to[:]...)
 	binary.BigEndian.PutUint16(ip[10:], checksum(0, ip))
-	udp := make([]byte, udpLen, udpLen+len(payload))
-	binary.BigEndian.PutUint16(udp[0:], d.fromPort)
-	binary.BigEndian.PutUint16(udp[2:], d.to.Port())
-	binary.BigEndian.PutUint16(udp[4:], uint16(udpLen+len(payload)))
-	udp = append(udp, payload...)
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(from, to, udp))
-	return append(append(b, ip...), udp...)
+	b = append(append(b, ip...), udpHeader(payload, source, d)...)
+	return append(b, payload...)
 }
 
-// udpChecksum is the checksum over a datagram and its pseudo header; a result
-// of zero is sent as all ones (RFC 768).
-func udpChecksum(from, to [4]byte, udp []byte) uint16 {
-	pseudo := append(append([]byte{}, from[:]...), to[:]...)
-	pseudo = append(pseudo, 0, unix.IPPROTO_UDP, udp[4], udp[5])
-	if c := checksum(uint32(^checksum(0, pseudo)), udp); c != 0 {
-		return c
+// udpHeader is the UDP header of a payload, with the checksum over both and
+// their pseudo header; one of zero is sent as all ones (RFC 768).
+func udpHeader(payload []byte, source netip.Addr, d destination) []byte {
+	from, to, size := source.As4(), d.to.Addr().As4(), uint16(udpLen+len(payload))
+	pseudo := append(append(make([]byte, 0, 20), from[:]...), to[:]...)
+	pseudo = append(pseudo, 0, unix.IPPROTO_UDP, byte(size>>8), byte(size))
+	udp := binary.BigEndian.AppendUint16(pseudo, d.fromPort)
+	udp = binary.BigEndian.AppendUint16(udp, d.to.Port())
+	udp = binary.BigEndian.AppendUint16(udp, size)
+	c := checksum(uint32(^checksum(0, udp)), payload)
+	if c == 0 {
+		c = 0xffff
 	}
-	return 0xffff
+	return binary.BigEndian.AppendUint16(udp, c)[len(pseudo):]
 }
 
 // checksum is the Internet checksum of b added to sum (RFC 1071).

@@ -133,6 +133,18 @@ func (p *reply) addBoot(r *request, server netip.Addr, boot Boot) {
 	}
 }
 
+// addPXE makes the reply one of a PXE server, which is what firmware and iPXE
+// want of an offer without an address, and on port 4011: option 60, and option
+// 43 with PXE_DISCOVERY_CONTROL 8: load the file named here, no discovery, no
+// menu. UEFI HTTP Boot has its class already, and wants no more.
+func (p *reply) addPXE(r *request) {
+	if r.Client.Stage == timeline.UEFIHTTP {
+		return
+	}
+	p.addString(optClass, classPXE)
+	p.add(optVendor, 6, 1, 8, 255)
+}
+
 // sizeLimit is the largest payload r's client takes. Option 57 counts the IP
 // and UDP headers for some clients and not for others; subtracting them is
 // right under both readings. OVMF claims 65280 in its REQUEST.

@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -46,6 +47,7 @@ type Server struct {
 	limit             *limiter
 	prober            *prober
 	clock             clock
+	seen              sightings
 	unsent, exhausted seldom
 }
 
@@ -86,7 +88,8 @@ func (s *Server) Configure(subnets []Subnet, classes []Class, machines Machines)
 // Ports is the open sockets of one interface.
 type Ports struct {
 	Interface string
-	DHCP, PXE *Link
+	DHCP      *Link
+	PXE       *Link // nil: another server has the port, beside which we are a proxy
 }
 
 // Open binds the ports of every interface that a subnet names. On error
@@ -105,11 +108,7 @@ func Open(subnets []Subnet) (ports []Ports, err error) {
 		}
 		seen[sub.Interface] = true
 		p := Ports{Interface: sub.Interface}
-		if p.DHCP, err = Listen(sub.Interface, ServerPort); err != nil {
-			return ports, err
-		}
-		if p.PXE, err = Listen(sub.Interface, PXEPort); err != nil {
-			p.DHCP.Close()
+		if err = p.open(proxyOnly(subnets, sub.Interface)); err != nil {
 			return ports, err
 		}
 		ports = append(ports, p)
@@ -117,11 +116,47 @@ func Open(subnets []Subnet) (ports []Ports, err error) {
 	return ports, nil
 }
 
+// open binds the ports of an interface: for ourselves alone, or beside another
+// server, which may have taken both. Our proxy offers are complete, so few
+// clients miss port 4011.
+func (p *Ports) open(beside bool) (err error) {
+	if beside {
+		p.DHCP, err = ListenBeside(p.Interface)
+	} else {
+		p.DHCP, err = Listen(p.Interface, ServerPort)
+	}
+	if err != nil {
+		return err
+	}
+	p.PXE, err = Listen(p.Interface, PXEPort)
+	switch {
+	case err == nil:
+	case beside && errors.Is(err, errInUse):
+		err = nil
+	default:
+		p.DHCP.Close()
+	}
+	return err
+}
+
+// proxyOnly reports whether an interface has no subnet that we lease
+// addresses of.
+func proxyOnly(subnets []Subnet, ifname string) bool {
+	for i := range subnets {
+		if subnets[i].Interface == ifname && !subnets[i].Proxy {
+			return false
+		}
+	}
+	return true
+}
+
 // Close closes what Open opened.
 func Close(ports []Ports) {
 	for _, p := range ports {
 		p.DHCP.Close()
-		p.PXE.Close()
+		if p.PXE != nil {
+			p.PXE.Close()
+		}
 	}
 }
 
@@ -130,7 +165,10 @@ func Close(ports []Ports) {
 func (s *Server) Run(ctx context.Context, ports []Ports) error {
 	var links []*link
 	for _, p := range ports {
-		links = append(links, newLink(p.DHCP, p.Interface, ServerPort), newLink(p.PXE, p.Interface, PXEPort))
+		links = append(links, newLink(p.DHCP, p.Interface, ServerPort))
+		if p.PXE != nil {
+			links = append(links, newLink(p.PXE, p.Interface, PXEPort))
+		}
 	}
 	return s.serve(ctx, links)
 }

@@ -48,6 +48,7 @@ type Subnet struct {
 	BootLease       time.Duration // for firmware and iPXE: short, the system asks again
 	Renew, Rebind   time.Duration // T1 and T2 to tell; zero: only to those who ask, half and seven eighths
 	Authoritative   bool          // we are the network's DHCP server and may say NAK
+	Proxy           bool          // another server leases the addresses: only say what to boot
 	Unknown         Unknown
 	ByClientID      bool          // a client is known by option 61 where it sends one, not by its MAC
 	RapidCommit     bool          // option 80 gets an ACK at once (RFC 4039): we are the only server

@@ -188,6 +188,11 @@ func (d *daemon) openState() error {
 func (d *daemon) bindDHCP() (err error) {
 	d.ports, err = dhcp.Open(subnets(d.cfg))
 	d.onClose("dhcp", func() error { dhcp.Close(d.ports); return nil })
+	for _, p := range d.ports {
+		if p.PXE == nil {
+			d.log.Warn("UDP port 4011 belongs to another server: machines that insist on it boot what that says", "iface", p.Interface)
+		}
+	}
 	return err
 }
 
@@ -364,13 +369,13 @@ func (d *daemon) serveHTTP(s *http.Server, l net.Listener) func(context.Context)
 	}
 }
 
-// identify tells whose address a is, by the leases.
+// identify tells whose address a is.
 func (d *daemon) identify(a netip.Addr) (string, node.MAC) {
-	lease, ok := d.dhcp.Leases.ByAddr(a)
-	if !ok || lease.MAC.IsZero() {
-		return "", node.MAC{}
+	mac := d.dhcp.Holder(a)
+	if mac.IsZero() {
+		return "", mac
 	}
-	return d.world.Load().name(lease.MAC), lease.MAC
+	return d.world.Load().name(mac), mac
 }
 
 // record takes a step of a machine, from whichever protocol. Nodes are as many

@@ -74,7 +74,7 @@ func unchangeable(old, new *config.Config) error {
 		{"admin.socket", old.Admin == new.Admin},
 		{"http", old.HTTP == new.HTTP},
 		{"tftp", old.TFTP == new.TFTP},
-		{"interfaces and server addresses of the subnets", slices.Equal(sockets(old), sockets(new))},
+		{"interfaces, server addresses or mode: proxy of the subnets", slices.Equal(sockets(old), sockets(new))},
 	} {
 		if !fixed.same {
 			return fmt.Errorf("%s changed: this takes a restart", fixed.key)
@@ -86,7 +86,7 @@ func unchangeable(old, new *config.Config) error {
 // sockets names where a configuration listens.
 func sockets(c *config.Config) (list []string) {
 	for _, s := range c.Subnets {
-		list = append(list, s.Interface+" "+s.Server.String())
+		list = append(list, fmt.Sprint(s.Interface, s.Server, s.Mode == config.Proxy))
 	}
 	slices.Sort(list)
 	return slices.Compact(list)

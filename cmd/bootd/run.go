@@ -24,12 +24,14 @@ With --config, or with neither --config nor --interface, it reads a
 configuration file (default /etc/bootd/bootd.yaml), and again on SIGHUP; a file
 that is wrong then keeps the last good one in force. With --interface and
 --range it needs no file: every machine on that interface gets an address and
-the discovery script.
+the discovery script. With --proxy instead of --range another DHCP server, on
+this host or another, leases the addresses.
 
 It needs root, or the capabilities CAP_NET_BIND_SERVICE and CAP_NET_RAW.`
 
 const runExample = `  bootd run --config /etc/bootd/bootd.yaml
-  bootd run --interface eth1 --range 10.1.1.100-10.1.1.200 --root /var/www --state /var/lib/bootd`
+  bootd run --interface eth1 --range 10.1.1.100-10.1.1.200 --root /var/www --state /var/lib/bootd
+  bootd run --interface eth1 --proxy`
 
 func runCommand(stderr io.Writer) *cobra.Command {
 	var file string
@@ -49,6 +51,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	f.StringVar(&file, "config", "", "configuration `file` (default "+defaultConfig+")")
 	f.StringVar(&flags.Interface, "interface", "", "serve this network `interface`, without a file")
 	f.StringVar(&flags.Range, "range", "", "lease these `addresses`, first-last")
+	f.BoolVar(&flags.Proxy, "proxy", false, "say what to boot beside the DHCP server that leases the addresses")
 	f.StringVar(&flags.Root, "root", "", "web root `directory` (default /var/www)")
 	f.StringVar(&flags.State, "state", "", "`directory` of leases and timelines (default /var/lib/bootd)")
 	f.StringVar(&flags.Loaders, "loaders", "", "`directory` of the iPXE binaries (default /usr/lib/ipxe)")

@@ -49,6 +49,7 @@ type site struct {
 	root   string
 	config string
 	socket string
+	Subnet string // further keys of the subnet
 	Nodes  []siteNode
 	daemon *lab.Proc
 }
@@ -66,9 +67,7 @@ admin: {socket: {{.Socket}}}
 subnets:
   - interface: br0
     subnet: 10.77.0.0/24
-    pools: [10.77.0.100-10.77.0.199]
-    router: 10.77.0.1
-    dns: [10.77.0.1]
+{{.Subnet}}
 roles:
   - {name: kubernetes, dir: k8s, squashfs: [kubernetes], args: console=ttyS0 panic=-1}
   - {name: storage-ceph, dir: ceph, squashfs: [storage-ceph], args: console=ttyS0 panic=-1}
@@ -88,9 +87,21 @@ nodes:
 {{- end}}
 `))
 
+// leases is what the configuration says of a subnet where bootd is the DHCP
+// server.
+const leases = `
+    pools: [10.77.0.100-10.77.0.199]
+    router: 10.77.0.1
+    dns: [10.77.0.1]`
+
 // newSite makes a segment with releases of both roles, links them, and starts
 // the daemon.
 func newSite(t *testing.T, guests int, nodes ...siteNode) *site {
+	t.Helper()
+	return newSiteWith(t, leases, guests, nodes...)
+}
+
+func newSiteWith(t *testing.T, subnet string, guests int, nodes ...siteNode) *site {
 	t.Helper()
 	lab.Need(t)
 	bin, err := binaries()
@@ -99,7 +110,7 @@ func newSite(t *testing.T, guests int, nodes ...siteNode) *site {
 	}
 	n := lab.ForTest(t, netip.MustParsePrefix("10.77.0.1/24"), guests)
 	s := &site{
-		Net: n, t: t, bin: bin, Nodes: nodes,
+		Net: n, t: t, bin: bin, Subnet: subnet, Nodes: nodes,
 		root: filepath.Join(n.Dir, "www"), config: filepath.Join(n.Dir, "bootd.yaml"), socket: filepath.Join(n.Dir, "bootd.sock"),
 	}
 	im := lab.ImagesForTest(t)
@@ -117,7 +128,7 @@ func newSite(t *testing.T, guests int, nodes ...siteNode) *site {
 func (s *site) writeConfig() {
 	s.t.Helper()
 	var b bytes.Buffer
-	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Nodes": s.Nodes})
+	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Subnet": s.Subnet, "Nodes": s.Nodes})
 	if err == nil {
 		err = os.WriteFile(s.config, b.Bytes(), 0o644)
 	}

@@ -179,7 +179,7 @@ func subnets(cfg *config.Config) []dhcp.Subnet {
 			Pools: pools(s.Pools), Exclude: ranges(s.Excluded()),
 			Router: s.Router, DNS: s.DNS, NTP: s.NTP, Domain: s.Domain, Options: options(s.Told()),
 			Lease: s.Lease, MinLease: s.MinLease, MaxLease: s.MaxLease, BootLease: s.BootLease, Renew: s.Renew, Rebind: s.Rebind,
-			Authoritative: s.Authoritative, Unknown: policies[s.Unknown], ByClientID: s.ByClientID,
+			Authoritative: s.Mode == config.Authoritative, Proxy: s.Mode == config.Proxy, Unknown: policies[s.Unknown], ByClientID: s.ByClientID,
 			Probe: s.Probe, RapidCommit: s.RapidCommit, SubnetSelection: s.Selection, IPv6Only: s.IPv6Only,
 		}
 	}

@@ -149,7 +149,8 @@ func Default() *Config { return newBuilder(nil).config(raw{}) }
 // defaults of the file's keys.
 type Flags struct {
 	Interface string // --interface, required
-	Range     string // --range, such as 10.1.1.100-10.1.1.200, required
+	Range     string // --range, such as 10.1.1.100-10.1.1.200, required without Proxy
+	Proxy     bool   // --proxy: another server leases the addresses
 	Root      string // --root; may be relative to the working directory
 	State     string // --state; as Root
 	Loaders   string // --loaders; as Root
@@ -172,6 +173,12 @@ func FromFlags(f Flags) (*Config, error) {
 		subnet.key("pools").String():         "--range",
 	}
 	s := rawSubnet{Interface: f.Interface, Pools: []string{f.Range}}
+	if f.Proxy {
+		s.Mode = Proxy.String()
+		if f.Range == "" {
+			s.Pools = nil
+		}
+	}
 	r := raw{
 		Root: absolute(f.Root), State: absolute(f.State), Loaders: absolute(f.Loaders),
 		Admin:   rawAdmin{Socket: absolute(f.Socket)},

@@ -57,8 +57,11 @@ func TestReference(t *testing.T) {
 				{150, []byte{10, 1, 0, 1, 10, 1, 0, 2}, false}, {224, []byte("hello"), true}, {101, []byte("America/Denver"), false},
 			},
 			Lease: time.Hour, MinLease: 10 * time.Minute, MaxLease: 24 * time.Hour, BootLease: 20 * time.Minute,
-			Renew: 20 * time.Minute, Rebind: 50 * time.Minute, Authoritative: true, IPv6Only: 30 * time.Minute,
+			Renew: 20 * time.Minute, Rebind: 50 * time.Minute, IPv6Only: 30 * time.Minute,
 			Probe: 200 * time.Millisecond,
+		}, {
+			Interface: "eth2", Prefix: netip.MustParsePrefix("10.2.0.0/16"), Mode: Proxy,
+			Lease: time.Hour, MinLease: 5 * time.Minute, MaxLease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond,
 		}},
 		Classes: []Class{{
 			Name: "ilo", Lease: 2 * time.Hour, Options: []DHCPOption{{43, []byte{1, 4, 0xde, 0xad, 0xbe, 0xef}, false}},
@@ -177,9 +180,9 @@ func TestWords(t *testing.T) {
 			r, _ := c.Inventory.Role("storage-ceph")
 			return fmt.Sprintf("%+v", r)
 		}, "{Name:storage-ceph Dir:c2 Squashfs:[storage-ceph] Channel:unstable Release: Args: Loader:}"},
-		{"subnets: [{interface: eth1, domain: MTL.Example, authoritative: false}]", func(c *Config) any {
-			return fmt.Sprintf("%s %v", c.Subnets[0].Domain, c.Subnets[0].Authoritative)
-		}, "mtl.example false"},
+		{"subnets: [{interface: eth1, domain: MTL.Example, mode: shared}]", func(c *Config) any {
+			return fmt.Sprintf("%s %v", c.Subnets[0].Domain, c.Subnets[0].Mode)
+		}, "mtl.example shared"},
 		{"subnets: [{interface: eth1, pools: [10.1.0.5 - 10.1.0.9]}]", func(c *Config) any {
 			return c.Subnets[0].Pools[0].String()
 		}, "10.1.0.5-10.1.0.9"},
@@ -243,11 +246,22 @@ func TestFromFlags(t *testing.T) {
 	want.Root, want.State = filepath.Join(dir, "www"), "/s"
 	want.Subnets = []Subnet{{
 		Interface: "eth1", Pools: []Pool{{span("10.1.1.100", "10.1.1.200"), ""}},
-		Lease: time.Hour, MinLease: 5 * time.Minute, MaxLease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond, Authoritative: true,
+		Lease: time.Hour, MinLease: 5 * time.Minute, MaxLease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond,
 	}}
 	if diff := cmp.Diff(want, c, compare); diff != "" {
 		t.Errorf("want (-) got (+):\n%s", diff)
 	}
+
+	c, err = FromFlags(Flags{Interface: "eth1", Proxy: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Subnets[0].Mode, want.Subnets[0].Pools = Proxy, nil
+	if diff := cmp.Diff(want.Subnets, c.Subnets, compare); diff != "" {
+		t.Errorf("--proxy: want (-) got (+):\n%s", diff)
+	}
+	_, err = FromFlags(Flags{Interface: "eth1", Proxy: true, Range: "10.1.1.100-10.1.1.200"})
+	wantError(t, err, `--range: not in mode proxy: another server leases the addresses of this subnet`)
 
 	_, err = FromFlags(Flags{Root: "/w", State: "/w/s"})
 	wantError(t, err, `--state: "/w/s" is inside root "/w", which is served to everybody

@@ -33,33 +33,33 @@ type (
 		Port    string `yaml:"port"`
 	}
 	rawSubnet struct {
-		Interface     string   `yaml:"interface"`
-		Subnet        string   `yaml:"subnet"`
-		Server        string   `yaml:"server"`
-		Pools         []string `yaml:"pools"`
-		Exclude       []string `yaml:"exclude"`
-		Router        string   `yaml:"router"`
-		DNS           []string `yaml:"dns"`
-		NTP           []string `yaml:"ntp"`
-		Domain        string   `yaml:"domain"`
-		Lease         string   `yaml:"lease"`
-		BootLease     string   `yaml:"boot-lease"`
-		Probe         string   `yaml:"probe"`
-		Authoritative string   `yaml:"authoritative"`
-		Relayed       string   `yaml:"relayed"`
-		Unknown       string   `yaml:"unknown"`
-		Identity      string   `yaml:"identity"`
-		MinLease      string   `yaml:"min-lease"`
-		MaxLease      string   `yaml:"max-lease"`
-		Renew         string   `yaml:"renew"`
-		Rebind        string   `yaml:"rebind"`
-		MTU           string   `yaml:"mtu"`
-		Search        []string `yaml:"search"`
-		Routes        []string `yaml:"routes"`
-		Options       []string `yaml:"options"`
-		RapidCommit   string   `yaml:"rapid-commit"`
-		Selection     string   `yaml:"subnet-selection"`
-		IPv6Only      string   `yaml:"ipv6-only"`
+		Interface   string   `yaml:"interface"`
+		Subnet      string   `yaml:"subnet"`
+		Server      string   `yaml:"server"`
+		Pools       []string `yaml:"pools"`
+		Exclude     []string `yaml:"exclude"`
+		Router      string   `yaml:"router"`
+		DNS         []string `yaml:"dns"`
+		NTP         []string `yaml:"ntp"`
+		Domain      string   `yaml:"domain"`
+		Lease       string   `yaml:"lease"`
+		BootLease   string   `yaml:"boot-lease"`
+		Probe       string   `yaml:"probe"`
+		Mode        string   `yaml:"mode"`
+		Relayed     string   `yaml:"relayed"`
+		Unknown     string   `yaml:"unknown"`
+		Identity    string   `yaml:"identity"`
+		MinLease    string   `yaml:"min-lease"`
+		MaxLease    string   `yaml:"max-lease"`
+		Renew       string   `yaml:"renew"`
+		Rebind      string   `yaml:"rebind"`
+		MTU         string   `yaml:"mtu"`
+		Search      []string `yaml:"search"`
+		Routes      []string `yaml:"routes"`
+		Options     []string `yaml:"options"`
+		RapidCommit string   `yaml:"rapid-commit"`
+		Selection   string   `yaml:"subnet-selection"`
+		IPv6Only    string   `yaml:"ipv6-only"`
 	}
 	rawClass struct {
 		Name        string   `yaml:"name"`

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -14,7 +15,22 @@ import (
 	"bootd/internal/node"
 )
 
-// A Subnet is one network that gets addresses from bootd.
+// A Mode is what bootd is to the machines of a subnet.
+type Mode uint8
+
+// The modes.
+const (
+	Authoritative Mode = iota // its only DHCP server, which refuses (NAK) addresses that are wrong
+	Shared                    // one of its DHCP servers: silent about what it does not know
+	Proxy                     // not a DHCP server: says what to boot beside the server that is
+)
+
+var modes = [...]string{Authoritative: "authoritative", Shared: "shared", Proxy: "proxy"}
+
+// String returns the word used in the configuration.
+func (m Mode) String() string { return modes[m] }
+
+// A Subnet is one network whose machines bootd serves.
 type Subnet struct {
 	Interface     string        // where its machines are, or their relays' packets arrive
 	Relayed       bool          // its machines are behind a relay, not on Interface
@@ -36,7 +52,7 @@ type Subnet struct {
 	BootLease     time.Duration // for firmware and iPXE
 	Probe         time.Duration // how long the network is asked who has a new address; zero: not at all
 	Renew, Rebind time.Duration // zero: half and seven eighths of the lease
-	Authoritative bool          // refuse (NAK) addresses that are wrong for this subnet
+	Mode          Mode
 	Unknown       Unknown       // what machines get that are not in the inventory
 	ByClientID    bool          // machines are told apart by what they call themselves, not by MAC
 	RapidCommit   bool          // two packets are enough for those who ask (RFC 4039)
@@ -180,37 +196,60 @@ func parseRange(s string) (Range, error) {
 
 func (b *builder) subnet(at place, r rawSubnet) Subnet {
 	s := Subnet{
-		Interface:     b.iface(at.key("interface"), r.Interface),
-		Prefix:        b.prefix(at.key("subnet"), r.Subnet),
-		Server:        b.addr(at.key("server"), r.Server),
-		Relayed:       b.boolean(at.key("relayed"), r.Relayed, false),
-		Pools:         b.pools(at, r.Pools),
-		Exclude:       b.ranges(at, "exclude", r.Exclude),
-		Router:        b.addr(at.key("router"), r.Router),
-		DNS:           b.addrs(at, "dns", r.DNS),
-		NTP:           b.addrs(at, "ntp", r.NTP),
-		Domain:        b.domain(at.key("domain"), r.Domain),
-		Lease:         b.duration(at.key("lease"), r.Lease, time.Hour, MinLease, MaxLease),
-		BootLease:     b.duration(at.key("boot-lease"), r.BootLease, 20*time.Minute, MinBootLease, MaxBootLease),
-		Probe:         b.probe(at.key("probe"), r.Probe),
-		Authoritative: b.boolean(at.key("authoritative"), r.Authoritative, true),
-		MTU:           b.mtu(at.key("mtu"), r.MTU),
-		Search:        b.search(at, r.Search),
-		Routes:        b.routes(at, r.Routes),
-		Options:       b.options(at, r.Options, ofSubnet),
-		MinLease:      b.duration(at.key("min-lease"), r.MinLease, 0, MinLease, MaxLease),
-		MaxLease:      b.duration(at.key("max-lease"), r.MaxLease, 0, MinLease, MaxLease),
-		Renew:         b.duration(at.key("renew"), r.Renew, 0, minRenew, MaxLease),
-		Rebind:        b.duration(at.key("rebind"), r.Rebind, 0, minRenew, MaxLease),
-		Unknown:       Unknown(b.word(at.key("unknown"), r.Unknown, unknowns[:]...)),
-		ByClientID:    b.word(at.key("identity"), r.Identity, "mac", "client-id") == 1,
-		RapidCommit:   b.boolean(at.key("rapid-commit"), r.RapidCommit, false),
-		Selection:     b.boolean(at.key("subnet-selection"), r.Selection, false),
-		IPv6Only:      b.duration(at.key("ipv6-only"), r.IPv6Only, 0, minIPv6Only, MaxLease),
+		Interface:   b.iface(at.key("interface"), r.Interface),
+		Prefix:      b.prefix(at.key("subnet"), r.Subnet),
+		Server:      b.addr(at.key("server"), r.Server),
+		Relayed:     b.boolean(at.key("relayed"), r.Relayed, false),
+		Pools:       b.pools(at, r.Pools),
+		Exclude:     b.ranges(at, "exclude", r.Exclude),
+		Router:      b.addr(at.key("router"), r.Router),
+		DNS:         b.addrs(at, "dns", r.DNS),
+		NTP:         b.addrs(at, "ntp", r.NTP),
+		Domain:      b.domain(at.key("domain"), r.Domain),
+		Lease:       b.duration(at.key("lease"), r.Lease, time.Hour, MinLease, MaxLease),
+		BootLease:   b.duration(at.key("boot-lease"), r.BootLease, 20*time.Minute, MinBootLease, MaxBootLease),
+		Probe:       b.probe(at.key("probe"), r.Probe),
+		Mode:        Mode(b.word(at.key("mode"), r.Mode, modes[:]...)),
+		MTU:         b.mtu(at.key("mtu"), r.MTU),
+		Search:      b.search(at, r.Search),
+		Routes:      b.routes(at, r.Routes),
+		Options:     b.options(at, r.Options, ofSubnet),
+		MinLease:    b.duration(at.key("min-lease"), r.MinLease, 0, MinLease, MaxLease),
+		MaxLease:    b.duration(at.key("max-lease"), r.MaxLease, 0, MinLease, MaxLease),
+		Renew:       b.duration(at.key("renew"), r.Renew, 0, minRenew, MaxLease),
+		Rebind:      b.duration(at.key("rebind"), r.Rebind, 0, minRenew, MaxLease),
+		Unknown:     Unknown(b.word(at.key("unknown"), r.Unknown, unknowns[:]...)),
+		ByClientID:  b.word(at.key("identity"), r.Identity, "mac", "client-id") == 1,
+		RapidCommit: b.boolean(at.key("rapid-commit"), r.RapidCommit, false),
+		Selection:   b.boolean(at.key("subnet-selection"), r.Selection, false),
+		IPv6Only:    b.duration(at.key("ipv6-only"), r.IPv6Only, 0, minIPv6Only, MaxLease),
 	}
 	b.leases(at, &s)
 	b.together(at, s)
+	if s.Mode == Proxy {
+		b.proxy(at, r)
+	}
 	return s
+}
+
+// proxy refuses what only a subnet that we lease addresses of can have.
+func (b *builder) proxy(at place, r rawSubnet) {
+	words := map[string]string{
+		"router": r.Router, "domain": r.Domain, "mtu": r.MTU,
+		"lease": r.Lease, "min-lease": r.MinLease, "max-lease": r.MaxLease, "boot-lease": r.BootLease,
+		"renew": r.Renew, "rebind": r.Rebind, "probe": r.Probe, "identity": r.Identity,
+		"rapid-commit": r.RapidCommit, "ipv6-only": r.IPv6Only,
+	}
+	for key, list := range map[string][]string{
+		"pools": r.Pools, "exclude": r.Exclude, "dns": r.DNS, "ntp": r.NTP, "search": r.Search, "routes": r.Routes, "options": r.Options,
+	} {
+		words[key] = strings.Join(list, " ")
+	}
+	for _, key := range slices.Sorted(maps.Keys(words)) {
+		if words[key] != "" {
+			b.add(at.key(key), "not in mode proxy: another server leases the addresses of this subnet")
+		}
+	}
 }
 
 // Limits of a subnet's times.
@@ -251,8 +290,8 @@ func (b *builder) together(at place, s Subnet) {
 	if s.Relayed && !s.Prefix.IsValid() {
 		b.add(at.key("subnet"), "missing: a relayed subnet is not that of its interface")
 	}
-	if s.RapidCommit && !s.Authoritative {
-		b.add(at.key("rapid-commit"), "goes with authoritative only: another server's offer would come too late")
+	if s.RapidCommit && s.Mode == Shared {
+		b.add(at.key("rapid-commit"), "not in mode shared: another server's offer would come too late")
 	}
 	if s.Router.IsValid() && slices.ContainsFunc(s.Routes, func(r Route) bool { return r.Dest == everywhere }) {
 		b.add(at.key("routes"), "%v is there, and router too: write one of them", everywhere)

@@ -26,21 +26,22 @@ type Step string
 
 // The steps, in the order a boot takes them.
 const (
-	Discover Step = "dhcp-discover" // machine asks for an address
-	Offer    Step = "dhcp-offer"    // we offered Addr
-	Request  Step = "dhcp-request"  // machine asks for the offered, or its old, address
-	Ack      Step = "dhcp-ack"      // Addr is leased, and that is on disk
-	Nak      Step = "dhcp-nak"      // machine may not use the address it asked for
-	Conflict Step = "dhcp-conflict" // Addr was not offered: another host has it
-	Decline  Step = "dhcp-decline"  // machine found Addr in use by somebody else
-	Release  Step = "dhcp-release"  // machine gave Addr back
-	Inform   Step = "dhcp-inform"   // machine with an address asks for options
-	NoAddr   Step = "dhcp-no-addr"  // no address left to offer
-	TFTP     Step = "tftp"          // file sent over TFTP
-	HTTP     Step = "http"          // file sent over HTTP
-	Script   Step = "script"        // decision rendered as a boot script
-	CheckIn  Step = "check-in"      // booted system reported back
-	Report   Step = "report"        // boot script reported an error
+	Discover  Step = "dhcp-discover"  // machine asks for an address
+	Offer     Step = "dhcp-offer"     // we offered Addr
+	Request   Step = "dhcp-request"   // machine asks for the offered, or its old, address
+	Ack       Step = "dhcp-ack"       // Addr is leased, and that is on disk
+	Nak       Step = "dhcp-nak"       // machine may not use the address it asked for
+	Conflict  Step = "dhcp-conflict"  // Addr was not offered: another host has it
+	Decline   Step = "dhcp-decline"   // machine found Addr in use by somebody else
+	Release   Step = "dhcp-release"   // machine gave Addr back
+	Inform    Step = "dhcp-inform"    // machine with an address asks for options
+	NoAddr    Step = "dhcp-no-addr"   // no address left to offer
+	Elsewhere Step = "dhcp-elsewhere" // machine takes Addr of the other DHCP server, beside which we are a proxy
+	TFTP      Step = "tftp"           // file sent over TFTP
+	HTTP      Step = "http"           // file sent over HTTP
+	Script    Step = "script"         // decision rendered as a boot script
+	CheckIn   Step = "check-in"       // booted system reported back
+	Report    Step = "report"         // boot script reported an error
 )
 
 // A Stage is which program of the boot chain is speaking.

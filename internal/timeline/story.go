@@ -171,6 +171,11 @@ func describe(e *Event, stuck bool) string {
 		did, missing = "asked for an address", "was not answered"
 	case Offer:
 		did, missing = "was offered "+address(e), "did not take it"
+		if !e.Addr.IsValid() {
+			did, missing = "was told to load "+short(e.File), "did not ask for it"
+		}
+	case Elsewhere:
+		did, missing = "takes address "+address(e)+" of the other DHCP server", "was not heard of again"
 	case Request:
 		did, missing = "asked for "+address(e), "was not answered"
 		if e.Detail != "" {
@@ -250,12 +255,17 @@ func hint(e *Event) string {
 	case Discover:
 		return "is the machine's subnet in the configuration, and has its pool free addresses?"
 	case Offer:
+		if !e.Addr.IsValid() {
+			return "another DHCP server gives the address here: does it offer one, and does its offer say what to boot? see bootctl dhcp probe"
+		}
 		return "another DHCP server may have answered first, or the offer does not reach the machine (VLAN, relay, spanning tree)"
 	case Request:
 		if e.Detail != "" {
 			return "two DHCP servers answer on this network: stop the other, or exclude the machine there"
 		}
 		return "is its subnet authoritative in the configuration, or does the address belong to another server?"
+	case Elsewhere:
+		return "did it get the address, and can it reach UDP port 69 and the HTTP port of this server? the other DHCP server may say what to boot: see bootctl dhcp probe"
 	case Nak:
 		return "a machine asks again from the start; see its console"
 	case Ack:

@@ -1,0 +1,173 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bootd/internal/lab"
+)
+
+const proxyMode = "    mode: proxy"
+
+// A host has processes in a network namespace.
+type host interface {
+	Start(name string, args ...string) (*lab.Proc, error)
+}
+
+// dnsmasq starts a DHCP server that knows nothing of booting. It has the whole
+// of UDP port 67, as it does unless it is told to bind to interfaces.
+func (s *site) dnsmasq(h host, ifname string, more ...string) *lab.Proc {
+	s.t.Helper()
+	args := []string{
+		"--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=",
+		"--interface=" + ifname, "--dhcp-range=10.77.0.100,10.77.0.199", "--dhcp-leasefile=" + s.t.TempDir() + "/leases",
+	}
+	for _, n := range s.Nodes {
+		args = append(args, "--dhcp-host="+n.MAC.String()+","+n.Address)
+	}
+	p, err := h.Start("dnsmasq", append(args, more...)...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.line(p, `DHCP, sockets bound exclusively|DHCP, IP range`)
+	return p
+}
+
+// kea starts the same with the Kea of the distribution, which by default
+// receives by packet sockets and holds port 67 of the address as well.
+func (s *site) kea(h host, ifname string) *lab.Proc {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	var reserved []string
+	for _, n := range s.Nodes {
+		reserved = append(reserved, fmt.Sprintf(`{"hw-address": %q, "ip-address": %q}`, n.MAC, n.Address))
+	}
+	config := fmt.Sprintf(`{"Dhcp4": {
+	"interfaces-config": {"interfaces": [%q]},
+	"lease-database": {"type": "memfile", "persist": false},
+	"loggers": [{"name": "kea-dhcp4", "severity": "INFO", "output_options": [{"output": "stdout"}]}],
+	"subnet4": [{"id": 1, "subnet": "10.77.0.0/24", "interface": %q, "pools": [{"pool": "10.77.0.100-10.77.0.199"}],
+		"reservations": [%s]}]
+}}`, ifname, ifname, strings.Join(reserved, ","))
+	if err := os.WriteFile(dir+"/kea.json", []byte(config), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	p, err := h.Start("env", "KEA_LOCKFILE_DIR="+dir, "KEA_PIDFILE_DIR="+dir, "kea-dhcp4", "-c", dir+"/kea.json")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.line(p, `DHCP4_STARTED`)
+	return p
+}
+
+// otherHost is a machine of the segment with an address of its own.
+func (s *site) otherHost(addr string) *lab.Namespace {
+	s.t.Helper()
+	h, err := s.Client(s.t.Context())
+	if err == nil {
+		_, err = h.Run(s.t.Context(), "ip", "addr", "add", addr, "dev", "eth0")
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return h
+}
+
+// C55. Real firmware boots by a proxy, whatever the DHCP server is and wherever
+// it runs: its address comes from there, all else from us, and every step is
+// on the timeline under its name.
+func TestProxyBoots(t *testing.T) {
+	elsewhere := func(s *site) { s.dnsmasq(s.otherHost("10.77.0.2/24"), "eth0") }
+	beside := func(s *site) {
+		s.dnsmasq(s.Net, lab.Bridge)
+		s.daemon.Kill() // and it starts beside a server that has the port already
+		s.start()
+	}
+	kea := func(s *site) { s.kea(s.Net, lab.Bridge) }
+	for _, c := range []struct {
+		name   string
+		server func(*site)
+		fw     lab.Firmware
+	}{
+		{"dnsmasq on another host", elsewhere, lab.UEFI},
+		{"dnsmasq on another host", elsewhere, lab.UEFIHTTP},
+		{"dnsmasq on another host", elsewhere, lab.BIOS},
+		{"dnsmasq on this host", beside, lab.UEFI},
+		{"dnsmasq on this host", beside, lab.BIOS},
+		{"Kea on this host", kea, lab.UEFI},
+	} {
+		t.Run(c.name+"/"+c.fw.String(), func(t *testing.T) {
+			t.Parallel()
+			s := newSiteWith(t, proxyMode, 1, m001)
+			c.server(s)
+			g := s.Boot(t, machine(m001, c.fw))
+			s.wantBooted(g, m001, "1.2.3")
+			s.wantProxyStory(m001, c.fw)
+		})
+	}
+}
+
+// wantProxyStory checks that the steps over TFTP and HTTP, which come without
+// a lease of ours, are known to be the node's.
+func (s *site) wantProxyStory(n siteNode, fw lab.Firmware) {
+	s.t.Helper()
+	var story struct {
+		Boot struct {
+			Outcome string
+			Events  []struct{ Step, Stage, File string }
+		}
+	}
+	if err := json.Unmarshal([]byte(s.bootctl("why", n.Name, "--json")), &story); err != nil {
+		s.t.Fatal(err)
+	}
+	want := []string{"dhcp-offer ipxe", "dhcp-elsewhere ipxe", "script ipxe", "http kernel", "http initrd.img.xz", "dhcp-elsewhere os", "http rootfs", "check-in os"}
+	switch fw {
+	case lab.UEFI:
+		want = append([]string{"dhcp-offer firmware", "dhcp-elsewhere firmware", "tftp snponly.efi"}, want...)
+	case lab.UEFIHTTP:
+		want = append([]string{"dhcp-offer uefi-http", "dhcp-elsewhere uefi-http", "http snponly.efi"}, want...)
+	}
+	for _, e := range story.Boot.Events {
+		if len(want) > 0 && (e.Step+" "+e.Stage == want[0] || e.Step+" "+filepath.Base(e.File) == want[0]) {
+			want = want[1:]
+		}
+	}
+	if story.Boot.Outcome != "booted" || len(want) > 0 {
+		s.t.Errorf("outcome %q, story lacks %q, in this order\n%s", story.Boot.Outcome, want, s.bootctl("why", n.Name))
+	}
+	if other := s.bootctl("status"); strings.Contains(other, "10.77.0.11 ") && strings.Count(other, "\n") > 2 {
+		s.t.Errorf("status: got\n%swant the node alone: what it did is not a stranger's", other)
+	}
+}
+
+// An ordinary host takes its address from the DHCP server, and hears nothing
+// of us.
+func TestProxyLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
+	s := newSiteWith(t, proxyMode, 0, m001)
+	s.dnsmasq(s.otherHost("10.77.0.2/24"), "eth0")
+	c, err := s.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// All that DHCP servers send to the client, and when it has begun to look.
+	wire, err := c.Start("tcpdump", "-l", "-n", "-i", "eth0", "udp", "and", "src", "port", "67")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.line(wire, `listening on eth0`)
+	p, err := c.Start("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", "/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.line(p, `lease of 10\.77\.0\.\d+ obtained from 10\.77\.0\.2`)
+	s.line(wire, `IP 10\.77\.0\.2\.67 > `)
+	wire.Stop()
+	if strings.Contains(wire.String(), "10.77.0.1.67 >") {
+		t.Errorf("on the wire: got\n%swant nothing from 10.77.0.1", wire)
+	}
+}
