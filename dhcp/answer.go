@@ -271,7 +271,8 @@ type acknowledgement struct {
 	changes   []store.Change
 	addr      netip.Addr // zero: nobody waits for an answer
 	boot      Boot
-	rapid     bool // answers a DISCOVER (RFC 4039)
+	rapid     bool         // answers a DISCOVER (RFC 4039)
+	done      chan<- error // of an administrator, who waits for the result; nil: nobody does
 }
 
 // commit has the committer settle a once its changes are on disk.
@@ -282,6 +283,10 @@ func (x *exchange) commit(a acknowledgement) {
 
 // settle sends the ACK once the lease is on disk, and nothing otherwise.
 func (a *acknowledgement) settle(out *outbox, err error) {
+	if a.done != nil {
+		a.done <- err
+		return
+	}
 	x := a.exchange
 	if x == nil || !a.addr.IsValid() {
 		return

@@ -43,6 +43,8 @@ type Server struct {
 	Metrics *Metrics             // nil counts nowhere
 
 	settings          atomic.Pointer[settings]
+	open              sync.RWMutex // held to order a commit from outside; guards closed and the making of commits
+	closed            bool
 	commits           chan []acknowledgement
 	limit             *limiter
 	prober            *prober
@@ -194,6 +196,9 @@ func (s *Server) serve(ctx context.Context, links []*link) error {
 
 	err := receivers.Wait()
 	others.Wait()
+	s.open.Lock()
+	s.closed = true
+	s.open.Unlock()
 	close(s.commits)
 	committer.Wait()
 	return err
@@ -209,6 +214,8 @@ func (s *Server) receivers(l *link) int {
 }
 
 func (s *Server) setDefaults() {
+	s.open.Lock()
+	defer s.open.Unlock()
 	s.commits, s.limit, s.prober = make(chan []acknowledgement, queueLen), newLimiter(), newProber()
 	s.clock = newClock(s.Leases.Newest())
 	if s.Log == nil {
@@ -298,6 +305,9 @@ func (s *Server) commitLoop() {
 		batch = s.gather(batch)
 		changes = changes[:0]
 		for i := range batch {
+			if batch[i].done != nil {
+				s.Leases.current(batch[i].changes)
+			}
 			changes = append(changes, batch[i].changes...)
 		}
 		start := time.Now()

@@ -23,6 +23,7 @@ import (
 
 // A site is what a daemon in this process answers to the scripts.
 type site struct {
+	book
 	nodes  []admin.Status // without what the events tell
 	events map[string][]timeline.Event
 	stream []timeline.Event // for watchers, again and again; nil: cuts them off
@@ -77,7 +78,7 @@ func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 }
 
 // sites are the daemons that a script may start, by name.
-var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }}
+var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }}
 
 // daemonCmd is the command "daemon SITE": it serves SITE on $WORK/bootd.sock
 // until the end of the script.

@@ -5,6 +5,10 @@
 //	GET /v1/status            []Status, sorted by machine
 //	GET /v1/story/{machine}   Story of a node, or of a MAC that is no node's
 //	GET /v1/events            timeline.Event per line, as they happen, until the caller leaves
+//	GET /v1/leases            lease.Lease per line, by address; parameters as of lease.Filter
+//	POST /v1/leases           Request; the answer is the lease, and whether that "changed" anything
+//	DELETE /v1/leases/{which} []lease.Lease that were in force: of an address, MAC or node
+//	POST /v1/leases/import    lease.Line per line; the answer is a Report per line, with ?dry-run before anything happens
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}, with "unknown":
@@ -74,4 +78,5 @@ type Backend interface {
 	// Watch returns events until ctx is done; the channel is closed early when
 	// the reader is too slow.
 	Watch(ctx context.Context) <-chan timeline.Event
+	DHCP
 }

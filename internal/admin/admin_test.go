@@ -26,6 +26,7 @@ import (
 
 // A backend answers with what the test put there.
 type backend struct {
+	admin.DHCP
 	status  []admin.Status
 	stories map[string]admin.Story
 	err     error               // of Story, for machines that are not in stories

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,22 +88,39 @@ func (c *Client) Watch(ctx context.Context, visit func(timeline.Event) error) er
 }
 
 func (c *Client) get(ctx context.Context, path string, v any) error {
+	return c.call(ctx, http.MethodGet, path, nil, v)
+}
+
+// call sends body, unless it is nil, and reads the answer into v.
+func (c *Client) call(ctx context.Context, method, path string, body, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	body, err := c.open(ctx, path)
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(b)
+	}
+	answer, err := c.send(ctx, method, path, content)
 	if err != nil {
 		return err
 	}
-	defer body.Close()
-	if err := json.NewDecoder(body).Decode(v); err != nil {
+	defer answer.Close()
+	if err := json.NewDecoder(answer).Decode(v); err != nil {
 		return c.explain(err)
 	}
 	return nil
 }
 
-// open starts a request and returns the body of a good answer.
 func (c *Client) open(ctx context.Context, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://bootd"+path, nil)
+	return c.send(ctx, http.MethodGet, path, nil)
+}
+
+// send starts a request and returns the body of a good answer.
+func (c *Client) send(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://bootd"+path, body)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +160,8 @@ func (c *Client) failure(res *http.Response) error {
 		return fmt.Errorf("%s: not an answer of bootd: %s", c.socket, res.Status)
 	case f.Unknown:
 		return ErrUnknown
+	case f.NoLease:
+		return ErrNoLease
 	}
 	return errors.New(f.Error)
 }

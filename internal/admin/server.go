@@ -23,6 +23,7 @@ func Handler(b Backend) http.Handler {
 		answer(w, story, err)
 	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { stream(w, r, b) })
+	leaseRoutes(mux, b)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -36,6 +37,8 @@ func answer(w http.ResponseWriter, v any, err error) {
 	switch {
 	case errors.Is(err, ErrUnknown):
 		refuse(w, http.StatusNotFound, failure{Error: err.Error(), Unknown: true})
+	case errors.Is(err, ErrNoLease):
+		refuse(w, http.StatusNotFound, failure{Error: err.Error(), NoLease: true})
 	case err != nil:
 		refuse(w, http.StatusInternalServerError, failure{Error: err.Error()})
 	default:
@@ -48,6 +51,7 @@ func answer(w http.ResponseWriter, v any, err error) {
 type failure struct {
 	Error   string `json:"error"`
 	Unknown bool   `json:"unknown,omitempty"` // it is the machine that is not there, and not the route
+	NoLease bool   `json:"no_lease,omitempty"`
 }
 
 func refuse(w http.ResponseWriter, status int, f failure) {

@@ -37,6 +37,8 @@ const (
 	Inform    Step = "dhcp-inform"    // machine with an address asks for options
 	NoAddr    Step = "dhcp-no-addr"   // no address left to offer
 	Elsewhere Step = "dhcp-elsewhere" // machine takes Addr of the other DHCP server, beside which we are a proxy
+	Freed     Step = "lease-freed"    // an administrator ended the lease of Addr
+	Assigned  Step = "lease-added"    // an administrator leased Addr to the machine
 	TFTP      Step = "tftp"           // file sent over TFTP
 	HTTP      Step = "http"           // file sent over HTTP
 	Script    Step = "script"         // decision rendered as a boot script

@@ -187,6 +187,10 @@ func describe(e *Event, stuck bool) string {
 		did, missing = "may not have "+address(e), "did not ask for another"
 	case Release:
 		did, missing = "gave "+address(e)+" back", "was not heard of again"
+	case Freed:
+		return ended("the lease of "+address(e)+" was ended by an administrator", "the machine was not heard of again", stuck)
+	case Assigned:
+		return ended("the address "+address(e)+" was leased by an administrator", "the machine did not ask for it", stuck)
 	case Inform:
 		did, missing = "asked for options", "was not heard of again"
 	case TFTP, HTTP:
