@@ -1,0 +1,243 @@
+package main_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"bootd/internal/lab"
+)
+
+// newSegment starts the daemon on a private segment with nothing to boot.
+func newSegment(t *testing.T, addr netip.Prefix, subnets string) *site {
+	t.Helper()
+	lab.Need(t)
+	bin, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := lab.ForTest(t, addr, 0)
+	s := &site{
+		Net: n, t: t, bin: bin,
+		root: filepath.Join(n.Dir, "www"), config: filepath.Join(n.Dir, "bootd.yaml"), socket: filepath.Join(n.Dir, "bootd.sock"),
+	}
+	if err := os.Mkdir(s.root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.write("bootd.yaml", fmt.Sprintf("root: %s\nstate: %s/state\nadmin: {socket: %s}\n%s", s.root, s.Dir, s.socket, subnets))
+	s.start()
+	return s
+}
+
+// write makes a file of the segment, which may be run, and returns its path.
+func (s *site) write(name, text string) string {
+	s.t.Helper()
+	path := filepath.Join(s.Dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// client returns a machine on the segment.
+func (s *site) client() *lab.Namespace {
+	s.t.Helper()
+	c, err := s.Client(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// run runs a command in a namespace that has to succeed.
+func (s *site) run(ns *lab.Namespace, command string) string {
+	s.t.Helper()
+	args := strings.Fields(command)
+	out, err := ns.Run(lab.Deadline(s.t), args[0], args[1:]...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+const relayedSubnet = `
+subnets:
+  - {interface: br0, subnet: 10.77.0.0/24, pools: [10.77.0.100-10.77.0.199]}
+  - {interface: br0, subnet: 10.88.0.0/24, relayed: true, pools: [10.88.0.100-10.88.0.199], router: 10.88.0.1}
+`
+
+// configure is a script of udhcpc that does what it is told.
+const configure = `#!/bin/sh
+case $1 in
+deconfig) ip addr flush dev $interface ;;
+bound) ip addr add $ip/$mask dev $interface; ip route add default via $router; echo "BOUND router=$router serverid=$serverid" ;;
+renew) echo "RENEWED $ip" ;;
+esac
+`
+
+// A machine behind a relay gets an address of the relayed subnet, and renews
+// it by itself: the relay is stopped by then.
+func TestRelayedSubnet(t *testing.T) {
+	for _, relay := range []struct {
+		name string
+		args string
+		up   string // what it says when it is ready
+	}{
+		{"dnsmasq", "dnsmasq -d --conf-file=/dev/null --port=0 --user=root --pid-file= --dhcp-relay=10.88.0.1,10.77.0.1", `DHCP relay from 10\.88\.0\.1`},
+		{"isc", "dhcrelay -4 -d --no-pid -iu eth0 -id eth1 10.77.0.1", `Sending on   Socket/fallback`},
+	} {
+		t.Run(relay.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSegment(t, netip.MustParsePrefix("10.77.0.1/24"), relayedSubnet)
+			router, c := s.client(), s.client()
+			s.run(c, "ip link set eth0 down") // its way is through the router
+			for _, command := range []string{
+				"ip addr add 10.77.0.2/24 dev eth0",
+				"ip link add eth1 type veth peer name eth1 netns " + c.Name,
+				"ip addr add 10.88.0.1/24 dev eth1",
+				"ip link set eth1 up",
+				"busybox sysctl -w net.ipv4.ip_forward=1",
+			} {
+				s.run(router, command)
+			}
+			s.run(c, "ip link set eth1 up")
+			s.run(s.Namespace, "ip route add 10.88.0.0/24 via 10.77.0.2")
+
+			args := strings.Fields(relay.args)
+			agent, err := router.Start(args[0], args[1:]...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.line(agent, relay.up)
+			udhcpc, err := c.Start("busybox", "udhcpc", "-i", "eth1", "-f", "-s", s.write("udhcpc", configure))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.line(udhcpc, `^BOUND router=10\.88\.0\.1 serverid=10\.77\.0\.1$`)
+			got := regexp.MustCompile(`lease of (\S+) obtained`).FindStringSubmatch(s.line(udhcpc, `lease of \S+ obtained`))
+			if addr := netip.MustParseAddr(got[1]); !netip.MustParsePrefix("10.88.0.0/24").Contains(addr) {
+				t.Errorf("address: got %v, want one of 10.88.0.0/24", addr)
+			}
+			if err := agent.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			if err := udhcpc.Signal(syscall.SIGUSR1); err != nil {
+				t.Fatal(err)
+			}
+			s.line(udhcpc, `^RENEWED `+regexp.QuoteMeta(got[1])+`$`)
+		})
+	}
+}
+
+const toldSubnet = `
+subnets:
+  - interface: br0
+    subnet: 10.77.0.0/24
+    pools: [10.77.0.100-10.77.0.199]
+    router: 10.77.0.1
+    dns: [10.77.0.2, 10.77.0.3]
+    domain: mtl
+    search: [mtl, nmn.mtl]
+    mtu: 1400
+    routes: [10.92.0.0/16 via 10.77.0.254]
+`
+
+// report is a script of udhcpc, dhclient and dhcpcd that writes down what they
+// were told.
+const report = `#!/bin/sh
+case $1$reason in bound|BOUND) env >%[1]s/env.new; mv %[1]s/env.new %[1]s/env ;; esac
+`
+
+// dhcpClients are the clients that people run, each with the way to start it
+// and with its own words for what it was told. %[1]s is a directory of ours,
+// where the file env appears in the end.
+var dhcpClients = []struct {
+	name, start string
+	want        map[string]string
+	addr        string // where its address is
+}{
+	{
+		"udhcpc", `busybox udhcpc -f -i eth0 -s %[1]s/report -O search -O mtu -O staticroutes`,
+		map[string]string{
+			"subnet": "255.255.255.0", "dns": "10.77.0.2 10.77.0.3", "domain": "mtl", "search": "mtl nmn.mtl", "mtu": "1400",
+			"staticroutes": "10.92.0.0/16 10.77.0.254 0.0.0.0/0 10.77.0.1", "serverid": "10.77.0.1", "router": "",
+		}, "ip",
+	},
+	{
+		"dhclient", `dhclient -4 -d -sf %[1]s/report -lf %[1]s/dhclient.leases -pf %[1]s/dhclient.pid eth0`, // with Debian's own configuration
+		map[string]string{
+			"new_subnet_mask": "255.255.255.0", "new_domain_name_servers": "10.77.0.2 10.77.0.3", "new_domain_name": "mtl",
+			"new_domain_search": "mtl. nmn.mtl.", "new_interface_mtu": "1400",
+			"new_rfc3442_classless_static_routes": "16 10 92 10 77 0 254 0 10 77 0 1", "new_routers": "",
+		}, "new_ip_address",
+	},
+	{
+		"dhcpcd", `mount -t tmpfs none /run; mount -t tmpfs none /var/lib/dhcpcd; dhcpcd -B -4 -A -c %[1]s/report eth0`, // as dhclient
+		map[string]string{
+			"new_subnet_mask": "255.255.255.0", "new_domain_name_servers": "10.77.0.2 10.77.0.3", "new_domain_name": "mtl",
+			"new_domain_search": "mtl nmn.mtl", "new_interface_mtu": "1400",
+			"new_classless_static_routes": "10.92.0.0/16 10.77.0.254 0.0.0.0/0 10.77.0.1", "new_routers": "",
+		}, "new_ip_address",
+	},
+	{
+		// It wants a /run of its own, and waits for udev where /sys can be written.
+		"systemd-networkd", `mount -t sysfs -o ro none /sys; mount -t tmpfs none /run
+mkdir -p /run/systemd/network /run/systemd/netif; chown systemd-network /run/systemd/netif
+printf '[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nUseMTU=yes\nUseDomains=yes\n' >/run/systemd/network/eth0.network
+(until grep -q ^ADDRESS= /run/systemd/netif/leases/* 2>/dev/null; do sleep 0.1; done; cat /run/systemd/netif/leases/* >%[1]s/env.new; mv %[1]s/env.new %[1]s/env) &
+/lib/systemd/systemd-networkd`,
+		map[string]string{
+			"NETMASK": "255.255.255.0", "DNS": "10.77.0.2 10.77.0.3", "DOMAINNAME": "mtl", "DOMAIN_SEARCH_LIST": "mtl nmn.mtl", "MTU": "1400",
+			"CLASSLESS_ROUTES": "10.92.0.0/16,10.77.0.254 0.0.0.0/0,10.77.0.1", "SERVER_ADDRESS": "10.77.0.1", "ROUTER": "",
+		}, "ADDRESS",
+	},
+}
+
+// Every client is told what was configured, in its own words; and one machine
+// has one address, whichever of them asks and whatever it calls itself.
+func TestClientsAreTold(t *testing.T) {
+	t.Parallel()
+	s := newSegment(t, netip.MustParsePrefix("10.77.0.1/24"), toldSubnet)
+	s.write("report", fmt.Sprintf(report, s.Dir))
+	c := s.client()
+	first := ""
+	for _, client := range dhcpClients {
+		s.run(c, "ip addr flush dev eth0")
+		told := s.told(c, fmt.Sprintf(client.start, s.Dir))
+		for key, want := range client.want {
+			if got := told[key]; got != want {
+				t.Errorf("%s: %s: got %q, want %q", client.name, key, got, want)
+			}
+		}
+		addr := told[client.addr]
+		if first == "" {
+			first = addr
+		}
+		if addr != first || addr == "" {
+			t.Errorf("%s: address: got %q, want %q, which %s got", client.name, addr, first, dhcpClients[0].name)
+		}
+	}
+}
+
+// told runs a client until it was told something, in name spaces of its own so
+// that it leaves nothing behind, and returns that.
+func (s *site) told(c *lab.Namespace, start string) map[string]string {
+	s.t.Helper()
+	env := filepath.Join(s.Dir, "env")
+	script := fmt.Sprintf("(%s) >&2 & until [ -e %s ]; do sleep 0.1; done; cat %[2]s; rm %[2]s", start, env)
+	out, err := c.Run(lab.Deadline(s.t), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	told := map[string]string{}
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		told[key] = value
+	}
+	return told
+}
