@@ -3,6 +3,7 @@ package main
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"bootd/dhcp"
@@ -10,8 +11,8 @@ import (
 	"bootd/internal/node"
 )
 
-// everything sets each key of a subnet and of a class to what is not its
-// default.
+// everything sets each key of a class, and in one subnet or the other each key
+// of a subnet, to what is not its default.
 const everything = `
 subnets:
   - interface: eth1
@@ -39,6 +40,7 @@ subnets:
     rapid-commit: true
     subnet-selection: true
     ipv6-only: 30m
+  - {interface: eth2, mode: proxy}
 classes:
   - {name: ilo, vendor-class: CPQRIB, user-class: corp, circuit-id: p1, remote-id: s1, arch: [7], mac: [94], uuid: [4c], lease: 1h, options: [mtu 1500]}
 roles: [{name: kubernetes, options: [mtu 1400]}]
@@ -51,16 +53,12 @@ func TestEveryKeyReachesDHCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	class := classes(cfg)[0]
-	for name, v := range map[string]any{"subnet": subnets(cfg)[0], "class": class, "match": class.Match, "pool": subnets(cfg)[0].Pools[0]} {
-		v := reflect.ValueOf(v)
-		for i := range v.NumField() {
-			if v.Field(i).IsZero() {
-				t.Errorf("%s: %s has no value", name, v.Type().Field(i).Name)
-			}
-		}
-	}
-	if got := subnets(cfg)[0].Options; len(got) != 4 || !got[0].Always || string(got[0].Value) != "hello" {
+	class, list := classes(cfg)[0], subnets(cfg)
+	hasValues(t, list[0], list[1])
+	hasValues(t, list[0].Pools[0])
+	hasValues(t, class)
+	hasValues(t, class.Match)
+	if got := list[0].Options; len(got) != 4 || !got[0].Always || string(got[0].Value) != "hello" {
 		t.Errorf("options of the subnet: got %+v, want the one that is written, mtu, search and routes", got)
 	}
 	w := &world{inv: cfg.Inventory, options: nodeOptions(cfg)}
@@ -78,6 +76,16 @@ func TestEveryKeyReachesDHCP(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { w.Find(dhcp.Client{MAC: node.MAC{0x52, 0x54, 0, 0, 0, 1}}) }); n != 0 {
 		t.Errorf("got %v allocations for a node with options, want none: it is done for every packet", n)
+	}
+}
+
+// hasValues checks that each field of a struct has a value in one of several.
+func hasValues(t *testing.T, several ...any) {
+	t.Helper()
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(several[0])) {
+		if !slices.ContainsFunc(several, func(v any) bool { return !reflect.ValueOf(v).FieldByIndex(f.Index).IsZero() }) {
+			t.Errorf("%T: %s has no value", several[0], f.Name)
+		}
 	}
 }
 
