@@ -77,10 +77,10 @@ func listenError(err error) error {
 	return err
 }
 
-// receiveBuffer is room for a few thousand packets: the queue of clients that
-// are powered on at once. What does not fit, the kernel drops, and the clients
-// repeat.
-const receiveBuffer = 4 << 20 // bytes
+// receiveBuffer is room for ten thousand packets: the queue of clients that are
+// powered on at once, and more than arrive within shedAge. What does not fit,
+// the kernel drops, and the clients repeat.
+const receiveBuffer = 16 << 20 // bytes
 
 // bindTo restricts a socket to an interface, lets it broadcast, and has the
 // kernel tell where and when each packet arrived.

@@ -464,13 +464,22 @@ func TestC29C32C36Relay(t *testing.T) {
 func TestStaleRequestIsDropped(t *testing.T) {
 	one(t, func(b *bench) {
 		time.Sleep(time.Hour)
-		p := inboundPacket{b: discover(m1).ToBytes(), from: broadcast68, to: everybody, age: maxAge + time.Millisecond}
+		p := inboundPacket{b: discover(m1).ToBytes(), from: broadcast68, to: everybody, age: shedAge + time.Millisecond}
 		if r := b.exchange(b.dhcp, p); r != nil {
-			t.Errorf("got %v, want silence", r.MessageType())
+			t.Errorf("DISCOVER that waited for %v: got %v, want silence", p.age, r.MessageType())
 		}
-		p.age = maxAge / 2
+		p.age = shedAge
+		offer := b.exchange(b.dhcp, p)
+		if offer == nil {
+			t.Fatal("got silence for a DISCOVER that is young enough")
+		}
+		p.b, p.age = selecting(m1, yiaddr(offer)).ToBytes(), maxAge+time.Millisecond
+		if r := b.exchange(b.dhcp, p); r != nil {
+			t.Errorf("REQUEST that waited for %v: got %v, want silence", p.age, r.MessageType())
+		}
+		p.age = maxAge
 		if r := b.exchange(b.dhcp, p); r == nil {
-			t.Error("got silence for a request that is young enough")
+			t.Error("got silence for a REQUEST that is young enough")
 		}
 	})
 }
