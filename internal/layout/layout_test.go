@@ -29,6 +29,7 @@ var forbidden = map[string]map[string]string{
 	"ipxe":              {"dhcp": protocols, "tftp": protocols, "bmc": protocols, "internal/config": plumbing},
 	"artifacts":         {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "deploy": "artifacts are found, not chosen, here"},
 	"links":             {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": "links must work where no BMC answers", "deploy": "links has no policy"},
+	"bmc":               {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": "power works without boot directories", "artifacts": "power works without releases", "deploy": "bmc does what it is told", "internal/config": plumbing},
 	"deploy":            {"dhcp": protocols, "tftp": protocols, "ipxe": protocols},
 	"internal/node":     {"dhcp": leaf, "tftp": leaf, "ipxe": leaf, "artifacts": leaf, "links": leaf, "deploy": leaf, "internal/store": leaf, "internal/timeline": leaf, "internal/config": leaf, "internal/admin": leaf},
 	"internal/store":    {"internal/node": leaf, "internal/timeline": leaf, "internal/config": leaf, "dhcp": leaf, "deploy": leaf},
