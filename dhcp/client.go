@@ -9,8 +9,12 @@ import (
 	"bootd/internal/timeline"
 )
 
-// ArchUnknown is the architecture of a client that sends no option 93.
-const ArchUnknown Arch = 0xfffe
+// ArchUnknown is the architecture of a client that sends no option 93, and
+// ArchPi that of the boot loader of a Raspberry Pi, whatever it sends.
+const (
+	ArchUnknown Arch = 0xfffe
+	ArchPi      Arch = 41
+)
 
 // An Arch is a client system architecture type: a number of DHCP option 93
 // (RFC 4578, section 2.1; the numbers are IANA's "Processor Architecture
@@ -20,7 +24,7 @@ type Arch uint16
 var archNames = map[Arch]string{
 	0: "x86-bios", 6: "x86-efi", 7: "x64-efi", 9: "x64-efi(9)", 10: "arm32-efi", 11: "arm64-efi",
 	15: "x86-efi-http", 16: "x64-efi-http", 17: "x64-efi-http(17)", 18: "arm32-efi-http", 19: "arm64-efi-http",
-	25: "riscv32-efi", 27: "riscv64-efi", 28: "riscv64-efi-http", 37: "loong32-efi", 39: "loong64-efi", 40: "loong64-efi-http",
+	25: "riscv32-efi", 27: "riscv64-efi", 28: "riscv64-efi-http", 37: "loong32-efi", 39: "loong64-efi", 40: "loong64-efi-http", ArchPi: "rpi",
 }
 
 // String returns a short name, or the number of a type without one.
@@ -58,7 +62,26 @@ func classify(o options, mac node.MAC) Client {
 	case bytes.HasPrefix(class, []byte(classPXE)):
 		c.Stage = timeline.Firmware
 	}
+	if (c.Arch == 0 || c.Arch == ArchUnknown) && c.Stage != timeline.IPXE && isPi(mac, o.get(optMachineID)) {
+		c.Arch = ArchPi
+	}
 	return c
+}
+
+// isPi reports whether a client is a Raspberry Pi: by the maker's part of its
+// MAC, or by its GUID, which is sixteen times 0x44 on a Pi 3 and begins with
+// the name of the board on a Pi 4 and 5. Their boot loader says that it is an
+// x86 BIOS. UEFI on a Pi tells the truth, and is not meant.
+func isPi(mac node.MAC, guid []byte) bool {
+	switch [3]byte(mac[:]) {
+	case [3]byte{0xb8, 0x27, 0xeb}, [3]byte{0xdc, 0xa6, 0x32}, [3]byte{0xe4, 0x5f, 0x01},
+		[3]byte{0xd8, 0x3a, 0xdd}, [3]byte{0x2c, 0xcf, 0x67}, [3]byte{0x28, 0xcd, 0xc1}:
+		return true
+	}
+	if len(guid) == 17 {
+		guid = guid[1:]
+	}
+	return len(guid) == 16 && (string(guid[:4]) == "RPi4" || string(guid[:4]) == "RPi5" || string(guid) == "DDDDDDDDDDDDDDDD")
 }
 
 // Vendor classes (PXE 2.1; UEFI 2.10, section 24.7).

@@ -63,6 +63,8 @@ func (f fixed) Boot(c Client, server netip.Addr) Boot {
 		return Boot{File: "http://" + server.String() + "/boot/script.ipxe"}
 	case c.Stage == timeline.UEFIHTTP:
 		return Boot{File: "http://" + server.String() + "/boot/snponly.efi"}
+	case c.Arch == ArchPi:
+		return Boot{File: "bootcode.bin"}
 	case c.Arch == 0:
 		return Boot{File: "undionly.kpxe"}
 	case c.Arch == 7 || c.Arch == 9:

@@ -144,6 +144,55 @@ func TestC46C47C48IPXE(t *testing.T) {
 	})
 }
 
+// The values are those of the Raspberry Pi's documentation and of dnsmasq's
+// pxe-service=0,"Raspberry Pi Boot".
+func TestC54RaspberryPi(t *testing.T) {
+	pi := node.MAC{0xdc, 0xa6, 0x32, 1, 2, 3}
+	class := with(60, []byte("PXEClient:Arch:00000:UNDI:002001")...)
+	guid := func(s string) dhcpv4.Modifier { return with(97, []byte("\x00"+s)...) }
+	tests := []struct {
+		name string
+		mac  node.MAC
+		mods []dhcpv4.Modifier
+		pi   bool
+	}{
+		{"by MAC", pi, []dhcpv4.Modifier{class, with(93, 0, 0)}, true},
+		{"Pi 3 by GUID", m1, []dhcpv4.Modifier{class, with(93, 0, 0), guid(strings.Repeat("\x44", 16))}, true},
+		{"Pi 4 by GUID", m1, []dhcpv4.Modifier{class, with(93, 0, 0), guid("RPi4" + strings.Repeat("\x01", 12))}, true},
+		{"a BIOS", m1, []dhcpv4.Modifier{class, with(93, 0, 0)}, false},
+		{"UEFI on a Pi", pi, []dhcpv4.Modifier{with(60, []byte("PXEClient:Arch:00011")...), with(93, 0, 11)}, false},
+		{"iPXE on a Pi", pi, []dhcpv4.Modifier{class, with(93, 0, 11), with(77, []byte("iPXE")...)}, false},
+		{"Linux on a Pi", pi, nil, false},
+	}
+	for _, tt := range tests {
+		one(t, func(b *bench) {
+			offer := b.must(discover(tt.mac, tt.mods...), dhcpv4.MessageTypeOffer)
+			checkPi(t, tt.name, offer, tt.pi)
+			if tt.pi { // a Pi 4 says nothing of itself in its REQUEST
+				checkPi(t, tt.name+", ack", b.must(selecting(tt.mac, yiaddr(offer), dhcpv4.WithTransactionID(offer.TransactionID)), dhcpv4.MessageTypeAck), tt.mac == pi)
+				if e := b.step(timeline.Discover); e.Arch != "rpi" {
+					t.Errorf("%s: event got arch %q, want rpi", tt.name, e.Arch)
+				}
+			}
+		})
+	}
+}
+
+func checkPi(t *testing.T, name string, r *sent, want bool) {
+	t.Helper()
+	const menu = "\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff"
+	if got := string(r.Options.Get(dhcpv4.OptionVendorSpecificInformation)) == menu; got != want {
+		t.Errorf("%s: option 43 got %q, want the menu: %v", name, r.Options.Get(dhcpv4.OptionVendorSpecificInformation), want)
+	}
+	if !want {
+		return
+	}
+	wantFile(t, name, r, "bootcode.bin") // with siaddr and option 66
+	if got := r.ClassIdentifier(); got != "PXEClient" {
+		t.Errorf("%s: option 60 got %q, want PXEClient", name, got)
+	}
+}
+
 // named offers a file of any length.
 type named struct {
 	fixed

@@ -125,6 +125,11 @@ func (p *reply) addBoot(r *request, server netip.Addr, boot Boot) {
 	if len(boot.File) <= maxFile { // a part of a name helps nobody, and iPXE prefers the header
 		copy(p.buf[offFile:], boot.File)
 	}
+	if r.Client.Arch == ArchPi {
+		p.addString(optClass, classPXE)
+		p.addString(optVendor, piMenu)
+		return
+	}
 	switch r.Client.Stage {
 	case timeline.UEFIHTTP:
 		p.addString(optClass, classHTTP)
@@ -136,14 +141,20 @@ func (p *reply) addBoot(r *request, server netip.Addr, boot Boot) {
 // addPXE makes the reply one of a PXE server, which is what firmware and iPXE
 // want of an offer without an address, and on port 4011: option 60, and option
 // 43 with PXE_DISCOVERY_CONTROL 8: load the file named here, no discovery, no
-// menu. UEFI HTTP Boot has its class already, and wants no more.
+// menu. UEFI HTTP Boot and a Raspberry Pi have what they want already.
 func (p *reply) addPXE(r *request) {
-	if r.Client.Stage == timeline.UEFIHTTP {
+	if r.Client.Stage == timeline.UEFIHTTP || r.Client.Arch == ArchPi {
 		return
 	}
 	p.addString(optClass, classPXE)
 	p.add(optVendor, 6, 1, 8, 255)
 }
+
+// piMenu is the PXE menu that the boot loader of a Raspberry Pi looks for, as
+// dnsmasq sends it: no discovery by broadcast or multicast, a prompt of no
+// seconds, and one entry with the name. Without it a Pi takes the server for
+// none of its own.
+const piMenu = "\x06\x01\x03" + "\x0a\x04\x00PXE" + "\x09\x14\x00\x00\x11Raspberry Pi Boot" + "\xff"
 
 // sizeLimit is the largest payload r's client takes. Option 57 counts the IP
 // and UDP headers for some clients and not for others; subtracting them is
