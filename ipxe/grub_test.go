@@ -182,7 +182,7 @@ func TestGRUBOfMachine(t *testing.T) {
 func TestOptional(t *testing.T) {
 	for _, name := range []string{
 		"revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi", "x86_64-sb/revocations_sku.efi",
-		"grub/x86_64-efi/command.lst", "grub/x86_64-efi/http.mod", "grub/x86_64-efi/grub.cfg", "x86_64-sb/autoexec.ipxe",
+		"grub/x86_64-efi/command.lst", "grub/x86_64-efi/http.mod", "grub/x86_64-efi/grub.cfg", "x86_64-sb/autoexec.ipxe", "9a3f1c02/recovery.elf",
 	} {
 		if !Optional(name) {
 			t.Errorf("%s: got needed, want optional", name)

@@ -318,7 +318,8 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 }
 
 // Open opens a loader or a file of a boot directory by the path it has over
-// HTTP, for TFTP: a loader may be asked for without the leading boot/.
+// HTTP, for TFTP: a loader may be asked for without the leading boot/. All
+// other names are those of files for Raspberry Pis.
 func (s *Server) Open(name string) (*os.File, error) {
 	t := match(strings.Split(name, "/"))
 	switch {
@@ -330,7 +331,7 @@ func (s *Server) Open(name string) (*os.File, error) {
 		h := handler{Server: *s}
 		return h.open(t)
 	}
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	return s.Loaders.openPi(name)
 }
 
 // autoexec answers those who boot with an address of ours. To others a quick

@@ -127,8 +127,12 @@ func isLoader(name string) bool {
 
 // Optional reports whether a loader does without the file of this name, by TFTP
 // or HTTP: shim without revocations and certificates of its own, a signed GRUB
-// without modules and translations, iPXE without a script beside itself.
+// without modules and translations, iPXE without a script beside itself, and a
+// Raspberry Pi without most of what it asks for.
 func Optional(name string) bool {
+	if pi, _ := splitPi(name); pi != "" {
+		return true
+	}
 	dir, base := path.Split(name)
 	switch path.Ext(base) {
 	case ".lst", ".mod", ".mo", ".gmo":

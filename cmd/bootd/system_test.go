@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -50,6 +51,7 @@ type site struct {
 	config string
 	socket string
 	Subnet string // further keys of the subnet
+	Extra  string // further lines of the configuration
 	Nodes  []siteNode
 	daemon *lab.Proc
 }
@@ -64,6 +66,7 @@ var siteConfig = template.Must(template.New("").Parse(`
 root: {{.Root}}
 state: {{.Dir}}/state
 admin: {socket: {{.Socket}}}
+{{.Extra}}
 subnets:
   - interface: br0
     subnet: 10.77.0.0/24
@@ -103,6 +106,12 @@ func newSite(t *testing.T, guests int, nodes ...siteNode) *site {
 
 func newSiteWith(t *testing.T, subnet string, guests int, nodes ...siteNode) *site {
 	t.Helper()
+	return newSiteOf(t, guests, site{Subnet: subnet, Nodes: nodes})
+}
+
+// newSiteOf is newSite for what else can be different of a site.
+func newSiteOf(t *testing.T, guests int, of site) *site {
+	t.Helper()
 	lab.Need(t)
 	bin, err := binaries()
 	if err != nil {
@@ -110,7 +119,7 @@ func newSiteWith(t *testing.T, subnet string, guests int, nodes ...siteNode) *si
 	}
 	n := lab.ForTest(t, netip.MustParsePrefix("10.77.0.1/24"), guests)
 	s := &site{
-		Net: n, t: t, bin: bin, Subnet: subnet, Nodes: nodes,
+		Net: n, t: t, bin: bin, Subnet: of.Subnet, Extra: of.Extra, Nodes: of.Nodes,
 		root: filepath.Join(n.Dir, "www"), config: filepath.Join(n.Dir, "bootd.yaml"), socket: filepath.Join(n.Dir, "bootd.sock"),
 	}
 	im := lab.ImagesForTest(t)
@@ -128,7 +137,7 @@ func newSiteWith(t *testing.T, subnet string, guests int, nodes ...siteNode) *si
 func (s *site) writeConfig() {
 	s.t.Helper()
 	var b bytes.Buffer
-	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Subnet": s.Subnet, "Nodes": s.Nodes})
+	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Subnet": s.Subnet, "Extra": s.Extra, "Nodes": s.Nodes})
 	if err == nil {
 		err = os.WriteFile(s.config, b.Bytes(), 0o644)
 	}
@@ -361,5 +370,73 @@ func TestLeaseSurvivesKill(t *testing.T) {
 	s.start()
 	if got := lease(); got != before {
 		t.Errorf("address after kill -9: got %s, want %s", got, before)
+	}
+}
+
+// Machines that the lab has not: what busybox is told when it says what they
+// say, and what curl gets of it. The files are stand-ins for the signed set of
+// iPXE 2.x and for the firmware of a Raspberry Pi, laid out as those are.
+func TestLoadersOfMachinesNotHere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{
+		"x86_64-sb/snponly-shim.efi", "x86_64-sb/snponly.efi", "x86_64-sb/ipxe.efi", "arm64-sb/snponly-shim.efi", "undionly.kpxe",
+		"rpi/bootcode.bin", "rpi/start4.elf", "rpi/9a3f1c02/config.txt",
+	} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("this is "+name), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newSiteOf(t, 0, site{Subnet: leases, Extra: "loaders: " + dir + "\nloader: snponly-shim\n", Nodes: []siteNode{m001}})
+	c, err := s.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(s.Dir, "print")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nif [ $1 = deconfig ]; then exit; fi\nip addr add $ip/24 dev eth0\necho \"TOLD $boot_file $siaddr $tftp\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const uefi, http, bios = "PXEClient:Arch:00007", "HTTPClient:Arch:00016", "PXEClient:Arch:00000"
+	for _, tt := range []struct {
+		mac, class, arch string
+		file             string
+		get              map[string]string // URL: a part of the answer; empty: an error
+	}{
+		{m001.MAC.String(), uefi, "0007", "x86_64-sb/snponly-shim.efi", map[string]string{
+			"tftp://10.77.0.1/x86_64-sb/snponly-shim.efi":    "this is x86_64-sb/snponly-shim.efi",
+			"tftp://10.77.0.1/x86_64-sb/snponly.efi":         "this is x86_64-sb/snponly.efi",
+			"tftp://10.77.0.1/x86_64-sb/autoexec.ipxe":       "chain --autofree --replace http://10.77.0.1/boot/script.ipxe?",
+			"tftp://10.77.0.1/x86_64-sb/revocations_sku.efi": "",
+			"tftp://10.77.0.1/x86_64-sb/shimx64.efi":         "",
+		}},
+		{m001.MAC.String(), http, "0010", "http://10.77.0.1/boot/x86_64-sb/snponly-shim.efi", map[string]string{
+			"http://10.77.0.1/boot/x86_64-sb/snponly.efi":   "this is x86_64-sb/snponly.efi",
+			"http://10.77.0.1/boot/x86_64-sb/autoexec.ipxe": "chain --autofree --replace http://10.77.0.1/boot/script.ipxe?",
+		}},
+		{m001.MAC.String(), uefi, "000b", "arm64-sb/snponly-shim.efi", nil},
+		{m001.MAC.String(), bios, "0000", "undionly.kpxe", nil}, // a BIOS knows no shim
+		{"dc:a6:32:01:02:03", bios, "0000", "bootcode.bin", map[string]string{
+			"tftp://10.77.0.1/9a3f1c02/start4.elf": "this is rpi/start4.elf",
+			"tftp://10.77.0.1/9a3f1c02/config.txt": "this is rpi/9a3f1c02/config.txt",
+			"tftp://10.77.0.1/bootsig.bin":         "",
+		}},
+	} {
+		ctx := lab.Deadline(t)
+		for _, args := range []string{"link set eth0 down", "addr flush dev eth0", "link set eth0 address " + tt.mac, "link set eth0 up"} {
+			if _, err := c.Run(ctx, "ip", strings.Fields(args)...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		told, err := c.Run(ctx, "busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", script, "-V", tt.class, "-x", "0x5d:"+tt.arch)
+		if want := "TOLD " + tt.file + " 10.77.0.1 10.77.0.1"; err != nil || !strings.Contains(told, want) {
+			t.Errorf("%s %s: got %v %q, want %q", tt.class, tt.mac, err, told, want)
+		}
+		for url, want := range tt.get {
+			got, err := c.Run(ctx, "curl", "-sSf", "--max-time", "5", url)
+			if (want == "") != (err != nil) || !strings.Contains(got, want) {
+				t.Errorf("%s: got %v %q, want %q", url, err, got, want)
+			}
+		}
 	}
 }

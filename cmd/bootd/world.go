@@ -111,6 +111,12 @@ func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
 	if arch == dhcp.ArchUnknown {
 		arch = 0 // only BIOS ROMs older than RFC 4578 do not say
 	}
+	if arch == dhcp.ArchPi {
+		if !w.loaders.HasPi() {
+			return dhcp.Boot{Problem: "directory " + ipxe.PiDir + " is not in the loaders directory"}
+		}
+		return dhcp.Boot{File: ipxe.PiFirst}
+	}
 	loader, ok := w.loaders.For(uint16(arch), w.choice(c))
 	switch {
 	case loader == "":
