@@ -20,8 +20,14 @@
 package artifacts
 
 import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
 	"path"
 	"regexp"
+	"slices"
+	"strings"
 
 	"bootd/internal/node"
 )
@@ -61,6 +67,36 @@ type Set struct {
 	KernelSize   int64   `json:"kernel_size"`
 	InitrdSize   int64   `json:"initrd_size"`
 	SquashfsSize int64   `json:"squashfs_size"`
+}
+
+// KernelVersion returns the version in the name of the kernel, such as
+// 5.3.18-24.37-default.
+func (s Set) KernelVersion() string {
+	stem, _, _ := split(path.Base(s.Kernel), ".kernel", s.Release)
+	return stem
+}
+
+// KernelRule is what kernels that must match have in common: the first two
+// parts of the version, such as 5.3.18-24.37 (source 004).
+func (s Set) KernelRule() string {
+	parts := strings.SplitN(s.KernelVersion(), "-", 3)
+	return strings.Join(parts[:min(2, len(parts))], "-")
+}
+
+// Closed returns what of the set the user of a web server or of bootd may not
+// be allowed to read: its files, and the directories on the way there, that
+// are not open to all. Each entry is a path and its mode.
+func Closed(root *os.Root, s Set) (list []string) {
+	need := map[string]fs.FileMode{s.Kernel: 0o004, s.Initrd: 0o004, s.Squashfs: 0o004}
+	for dir := path.Dir(s.Kernel); dir != "."; dir = path.Dir(dir) {
+		need[dir] = 0o001
+	}
+	for _, name := range slices.Sorted(maps.Keys(need)) {
+		if fi, err := root.Stat(name); err == nil && fi.Mode()&need[name] == 0 {
+			list = append(list, fmt.Sprintf("%s (mode %04o)", name, fi.Mode().Perm()))
+		}
+	}
+	return list
 }
 
 // A Problem is why a release, or all releases of a role, cannot be used.

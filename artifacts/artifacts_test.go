@@ -437,3 +437,39 @@ func TestResolve(t *testing.T) {
 		}
 	}
 }
+
+func TestKernelVersion(t *testing.T) {
+	for _, tt := range []struct{ kernel, release, version, rule string }{
+		{"5.3.18-24.37-default-0.0.8.kernel", "0.0.8", "5.3.18-24.37-default", "5.3.18-24.37"},
+		{"5.3.18-150300.59.76-default-1.2.3-x86_64.kernel", "1.2.3", "5.3.18-150300.59.76-default", "5.3.18-150300.59.76"},
+		{"6.1-fe775c6-1659395320990.kernel", "fe775c6-1659395320990", "6.1", "6.1"},
+	} {
+		s := artifacts.Set{Release: tt.release, Kernel: "ephemeral/data/k8s/" + tt.release + "/" + tt.kernel}
+		if got := s.KernelVersion(); got != tt.version {
+			t.Errorf("%s: version: got %s, want %s", tt.kernel, got, tt.version)
+		}
+		if got := s.KernelRule(); got != tt.rule {
+			t.Errorf("%s: rule: got %s, want %s", tt.kernel, got, tt.rule)
+		}
+	}
+}
+
+func TestClosed(t *testing.T) {
+	root := tree(t, release("k8s", "0.0.8", "kubernetes"))
+	set, err := artifacts.Scan(root, k8s).Select("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := artifacts.Closed(root, set); got != nil {
+		t.Errorf("open to all: got %q, want nothing", got)
+	}
+	for name, mode := range map[string]os.FileMode{set.Initrd: 0o640, "ephemeral/data/k8s": 0o750} {
+		if err := root.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"ephemeral/data/k8s (mode 0750)", "ephemeral/data/k8s/0.0.8/initrd.img-0.0.8.xz (mode 0640)"}
+	if got := artifacts.Closed(root, set); !slices.Equal(got, want) {
+		t.Errorf("closed: got %q, want %q", got, want)
+	}
+}

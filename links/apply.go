@@ -94,16 +94,22 @@ func (t *Tree) stage(ctx context.Context, c Change) (state, error) {
 	if err != nil || have.links == c.New {
 		return linked, err
 	}
+	if err := have.hinders(c.New); err != nil {
+		return linked, err
+	}
 	tmp := staging(c.Node)
 	if err := t.root.Mkdir(tmp, 0o755); err != nil {
 		return linked, err
 	}
 	for _, k := range c.New.each() {
+		if k.target == "" { // a rollback to a boot directory that had no such link
+			continue
+		}
 		if err := t.root.Symlink(k.target, tmp+"/"+k.name); err != nil {
 			return linked, err
 		}
 	}
-	for _, name := range have.others {
+	for _, name := range have.carried(c.New) {
 		if err := t.root.Link(c.Node+"/"+name, tmp+"/"+name); err != nil {
 			return linked, err
 		}

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"bootd/artifacts"
@@ -38,15 +39,37 @@ const (
 	Rootfs = "rootfs"
 )
 
+// script is what a site of source 004 keeps beside the links, and its own.
+const script = "script.ipxe"
+
 // Links are the targets of the links in a boot directory, as readlink(2)
-// returns them. An empty target means that there is no such link.
-type Links struct{ Kernel, Initrd, Rootfs string }
+// returns them. An empty target means that there is no such link. Aliases are
+// further names of links that lead where Rootfs leads, in order, with a blank
+// between two: old initrds ask for "filesystem.squashfs".
+type Links struct{ Kernel, Initrd, Rootfs, Aliases string }
 
 // A link is one name of a boot directory and where it leads.
 type link struct{ name, target string }
 
-func (l Links) each() [3]link {
-	return [3]link{{Kernel, l.Kernel}, {Initrd, l.Initrd}, {Rootfs, l.Rootfs}}
+func (l Links) each() []link {
+	list := []link{{Kernel, l.Kernel}, {Initrd, l.Initrd}, {Rootfs, l.Rootfs}}
+	for name := range strings.FieldsSeq(l.Aliases) {
+		list = append(list, link{name, l.Rootfs})
+	}
+	return list
+}
+
+// names returns the names of the links.
+func (l Links) names() (names []string) {
+	for _, k := range l.each() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// aliases puts names into the form of Links.Aliases.
+func aliases(names []string) string {
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), " ")
 }
 
 // Release returns the id of the release that all links lead into, and an empty

@@ -116,7 +116,7 @@ func at(t *Tree, elem ...string) string {
 // ls -l shows there.
 func TestLinksLookLikeSource004(t *testing.T) {
 	tree := newTree(t)
-	mustApply(t, tree, Wanted{"ncn-m001", k8s}, Wanted{"ncn-s001", ceph})
+	mustApply(t, tree, Wanted{"ncn-m001", k8s, nil}, Wanted{"ncn-s001", ceph, nil})
 	for _, want := range []struct {
 		size         int64
 		name, target string
@@ -146,12 +146,12 @@ func TestLinksLookLikeSource004(t *testing.T) {
 
 func TestPlanReportsAndChangesNothing(t *testing.T) {
 	tree := newTree(t)
-	mustApply(t, tree, Wanted{"same", k8s}, Wanted{"old", k8s})
+	mustApply(t, tree, Wanted{"same", k8s, nil}, Wanted{"old", k8s, nil})
 	before := snapshot(t, tree)
-	p, err := tree.Plan([]Wanted{{"same", k8s}, {"old", next}, {"new", ceph}})
+	p, err := tree.Plan([]Wanted{{"same", k8s, nil}, {"old", next, nil}, {"new", ceph, nil}})
 	must(t, err)
 	links := func(s artifacts.Set) Links {
-		return Links{"../" + s.Kernel, "../" + s.Initrd, "../" + s.Squashfs}
+		return Links{"../" + s.Kernel, "../" + s.Initrd, "../" + s.Squashfs, ""}
 	}
 	want := Plan{
 		Changes:   []Change{{"old", links(k8s), links(next)}, {"new", Links{}, links(ceph)}},
@@ -193,7 +193,7 @@ func snapshot(t *testing.T, tree *Tree) map[string]string {
 
 func TestApplyTwiceWritesNothing(t *testing.T) {
 	tree := newTree(t)
-	wanted := []Wanted{{"ncn-m001", k8s}, {"ncn-s001", ceph}}
+	wanted := []Wanted{{"ncn-m001", k8s, nil}, {"ncn-s001", ceph, nil}}
 	first := mustApply(t, tree, wanted...)
 	before := snapshot(t, tree)
 	if p := mustApply(t, tree, wanted...); len(p.Changes) != 0 || len(p.Unchanged) != 2 {
@@ -223,7 +223,7 @@ func TestSwitchKeepsWhatWasThere(t *testing.T) {
 	for _, s := range []artifacts.Set{k8s, next, k8s} {
 		script, err := os.Stat(at(tree, "ncn-m001/script.ipxe"))
 		must(t, err)
-		mustApply(t, tree, Wanted{"ncn-m001", s})
+		mustApply(t, tree, Wanted{"ncn-m001", s, nil})
 		kept, err := os.Stat(at(tree, "ncn-m001/script.ipxe"))
 		if err != nil || !os.SameFile(kept, script) {
 			t.Errorf("script.ipxe: got %v, %v, want the same file", kept, err)
@@ -257,26 +257,26 @@ func TestPlanRefuses(t *testing.T) {
 		want  Wanted
 		err   string
 	}{
-		{"name with dots", nil, Wanted{"..", k8s}, `node "..": is not a host name in lower case`},
-		{"name that climbs", nil, Wanted{"../etc", k8s}, `node "../etc": is not a host name in lower case`},
-		{"name of our own", nil, Wanted{".ncn-m001.new", k8s}, `node ".ncn-m001.new": is not a host name in lower case`},
-		{"no name", nil, Wanted{"", k8s}, `node "": is not a host name in lower case`},
-		{"name of the data", nil, Wanted{"ephemeral", k8s}, `node "ephemeral": is the name of a directory that every root has`},
-		{"name of the loaders", nil, Wanted{"boot", k8s}, `node "boot": is the name of a directory that every root has`},
-		{"mixed set", nil, Wanted{"n", bad}, `node "n": initrd.img.xz: leads to release k8s/0.0.9, the kernel to k8s/0.0.8`},
-		{"set that climbs", nil, Wanted{"n", artifacts.Set{Kernel: "ephemeral/data/../../../etc/shadow"}}, `node "n": kernel: leads to "../ephemeral/data/../../../etc/shadow", which is no file of a release`},
-		{"empty set", nil, Wanted{"n", artifacts.Set{}}, `node "n": kernel: leads to "../", which is no file of a release`},
-		{"set that is gone", nil, Wanted{"n", gone}, `node "n": kernel: dangling link to "../ephemeral/data/k8s/0.0.1/5.3.18-24.37-default-0.0.1.kernel"`},
+		{"name with dots", nil, Wanted{"..", k8s, nil}, `node "..": is not a host name in lower case`},
+		{"name that climbs", nil, Wanted{"../etc", k8s, nil}, `node "../etc": is not a host name in lower case`},
+		{"name of our own", nil, Wanted{".ncn-m001.new", k8s, nil}, `node ".ncn-m001.new": is not a host name in lower case`},
+		{"no name", nil, Wanted{"", k8s, nil}, `node "": is not a host name in lower case`},
+		{"name of the data", nil, Wanted{"ephemeral", k8s, nil}, `node "ephemeral": is the name of a directory that every root has`},
+		{"name of the loaders", nil, Wanted{"boot", k8s, nil}, `node "boot": is the name of a directory that every root has`},
+		{"mixed set", nil, Wanted{"n", bad, nil}, `node "n": initrd.img.xz: leads to release k8s/0.0.9, the kernel to k8s/0.0.8`},
+		{"set that climbs", nil, Wanted{"n", artifacts.Set{Kernel: "ephemeral/data/../../../etc/shadow"}, nil}, `node "n": kernel: leads to "../ephemeral/data/../../../etc/shadow", which is no file of a release`},
+		{"empty set", nil, Wanted{"n", artifacts.Set{}, nil}, `node "n": kernel: leads to "../", which is no file of a release`},
+		{"set that is gone", nil, Wanted{"n", gone, nil}, `node "n": kernel: dangling link to "../ephemeral/data/k8s/0.0.1/5.3.18-24.37-default-0.0.1.kernel"`},
 		{"member outside", func(root string) error {
 			return errors.Join(os.Remove(root+"/"+k8s.Kernel), os.Symlink("/etc/passwd", root+"/"+k8s.Kernel))
-		}, Wanted{"n", k8s}, `node "n": kernel: link to "../` + k8s.Kernel + `": statat ` + k8s.Kernel + `: path escapes from parent`},
-		{"directory is a link", func(root string) error { return os.Symlink("/tmp", root+"/n") }, Wanted{"n", k8s}, `node "n": boot directory is a link to "/tmp"`},
-		{"directory is a file", func(root string) error { return os.WriteFile(root+"/n", nil, 0o644) }, Wanted{"n", k8s}, `node "n": boot directory is not a directory`},
+		}, Wanted{"n", k8s, nil}, `node "n": kernel: link to "../` + k8s.Kernel + `": statat ` + k8s.Kernel + `: path escapes from parent`},
+		{"directory is a link", func(root string) error { return os.Symlink("/tmp", root+"/n") }, Wanted{"n", k8s, nil}, `node "n": boot directory is a link to "/tmp"`},
+		{"directory is a file", func(root string) error { return os.WriteFile(root+"/n", nil, 0o644) }, Wanted{"n", k8s, nil}, `node "n": boot directory is not a directory`},
 		{"file for a link", func(root string) error {
 			return errors.Join(os.Mkdir(root+"/n", 0o755), os.WriteFile(root+"/n/rootfs", nil, 0o644))
-		}, Wanted{"n", k8s}, `node "n": rootfs: is a file, not a link`},
-		{"directory for a link", func(root string) error { return os.MkdirAll(root+"/n/kernel", 0o755) }, Wanted{"n", k8s}, `node "n": kernel: is a directory, not a link`},
-		{"foreign directory", func(root string) error { return os.MkdirAll(root+"/n/logs", 0o755) }, Wanted{"n", k8s}, `node "n": "logs" is neither a file nor a link and cannot be carried over`},
+		}, Wanted{"n", k8s, nil}, `node "n": rootfs: is a file, not a link`},
+		{"directory for a link", func(root string) error { return os.MkdirAll(root+"/n/kernel", 0o755) }, Wanted{"n", k8s, nil}, `node "n": kernel: is a directory, not a link`},
+		{"foreign directory", func(root string) error { return os.MkdirAll(root+"/n/logs", 0o755) }, Wanted{"n", k8s, nil}, `node "n": "logs" is neither a file nor a link and cannot be carried over`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tree := newTree(t)
@@ -301,7 +301,7 @@ func TestPlanRefuses(t *testing.T) {
 }
 
 func TestPlanRefusesOneNodeTwice(t *testing.T) {
-	p, err := newTree(t).Plan([]Wanted{{"n", k8s}, {"n", next}})
+	p, err := newTree(t).Plan([]Wanted{{"n", k8s, nil}, {"n", next, nil}})
 	must(t, err)
 	if want := `node "n": is wanted twice`; len(p.Changes) != 1 || len(p.Refused) != 1 || p.Refused[0].Err.Error() != want {
 		t.Errorf("got %+v, want the second refused: %s", p, want)
@@ -343,7 +343,7 @@ func TestCurrent(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tree := newTree(t)
-			mustApply(t, tree, Wanted{"n", k8s})
+			mustApply(t, tree, Wanted{"n", k8s, nil})
 			must(t, tt.setup(at(tree)))
 			c, err := tree.Current("n")
 			if tt.err == "" {
@@ -379,7 +379,7 @@ func TestOpenMissingRoot(t *testing.T) {
 func TestReadersNeverSeeTwoReleases(t *testing.T) {
 	const switches = 1000
 	tree := newFastTree(t)
-	mustApply(t, tree, Wanted{"n", k8s})
+	mustApply(t, tree, Wanted{"n", k8s, nil})
 	var begun atomic.Int64 // switches
 	var stop atomic.Bool
 	var wg sync.WaitGroup
@@ -409,7 +409,7 @@ func TestReadersNeverSeeTwoReleases(t *testing.T) {
 	}
 	for i := range switches {
 		begun.Add(1)
-		mustApply(t, tree, Wanted{"n", []artifacts.Set{next, k8s}[i%2]})
+		mustApply(t, tree, Wanted{"n", []artifacts.Set{next, k8s}[i%2], nil})
 	}
 	stop.Store(true)
 	wg.Wait()
@@ -437,7 +437,7 @@ func readOnce(tree *Tree) (releases []string, err error) {
 // A fleet for the tests that are cut off in the middle.
 func fleet(s artifacts.Set) (wanted []Wanted) {
 	for i := range 60 {
-		wanted = append(wanted, Wanted{fmt.Sprintf("ncn-w%03d", i), s})
+		wanted = append(wanted, Wanted{fmt.Sprintf("ncn-w%03d", i), s, nil})
 	}
 	return wanted
 }
@@ -532,10 +532,10 @@ func killWhen(t *testing.T, root string, ready func() bool) {
 
 func TestLeftoversAreRemovedWithoutChanges(t *testing.T) {
 	tree := newTree(t)
-	mustApply(t, tree, Wanted{"n", k8s})
+	mustApply(t, tree, Wanted{"n", k8s, nil})
 	must(t, os.Mkdir(at(tree, ".n.new"), 0o755))
 	must(t, os.Mkdir(at(tree, ".not ours.new"), 0o755))
-	p, err := tree.Plan([]Wanted{{"n", k8s}})
+	p, err := tree.Plan([]Wanted{{"n", k8s, nil}})
 	must(t, err)
 	if !slices.Equal(p.Leftovers, []string{".n.new"}) || len(p.Changes) != 0 {
 		t.Errorf("got %+v, want the leftover .n.new and no change", p)
@@ -581,7 +581,7 @@ func TestWaitForTheLockIsBounded(t *testing.T) {
 		must(t, err)
 		defer holder.Close()
 		must(t, unix.Flock(int(holder.Fd()), unix.LOCK_EX))
-		p, err := tree.Plan([]Wanted{{"n", k8s}})
+		p, err := tree.Plan([]Wanted{{"n", k8s, nil}})
 		must(t, err)
 		done, err := tree.Apply(t.Context(), p)
 		if !errors.Is(err, context.DeadlineExceeded) || len(done) != 0 ||
@@ -593,8 +593,8 @@ func TestWaitForTheLockIsBounded(t *testing.T) {
 
 func TestApplyStopsAtFirstFailure(t *testing.T) {
 	tree := newTree(t)
-	mustApply(t, tree, Wanted{"a", k8s}, Wanted{"b", k8s}, Wanted{"c", k8s})
-	p, err := tree.Plan([]Wanted{{"a", next}, {"b", next}, {"c", next}})
+	mustApply(t, tree, Wanted{"a", k8s, nil}, Wanted{"b", k8s, nil}, Wanted{"c", k8s, nil})
+	p, err := tree.Plan([]Wanted{{"a", next, nil}, {"b", next, nil}, {"c", next, nil}})
 	must(t, err)
 	tree.exchange = func(dir *os.File, x, y string) error {
 		if y == "b" {
@@ -615,7 +615,7 @@ func TestApplyStopsAtFirstFailure(t *testing.T) {
 
 func TestApplyBuildsAllOrNone(t *testing.T) {
 	tree := newTree(t)
-	p, err := tree.Plan([]Wanted{{"a", k8s}, {"b", k8s}})
+	p, err := tree.Plan([]Wanted{{"a", k8s, nil}, {"b", k8s, nil}})
 	must(t, err)
 	must(t, os.Symlink("/tmp", at(tree, "b"))) // after the plan was made
 	done, err := tree.Apply(t.Context(), p)
@@ -629,7 +629,7 @@ func TestApplyBuildsAllOrNone(t *testing.T) {
 
 func TestApplyStopsWithItsContext(t *testing.T) {
 	tree := newTree(t)
-	p, err := tree.Plan([]Wanted{{"a", k8s}})
+	p, err := tree.Plan([]Wanted{{"a", k8s, nil}})
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -642,13 +642,13 @@ func TestApplyStopsWithItsContext(t *testing.T) {
 // nor can any on file systems such as vfat and NFS.
 func TestFileSystemWithoutExchange(t *testing.T) {
 	lower := newTree(t)
-	mustApply(t, lower, Wanted{"n", k8s})
+	mustApply(t, lower, Wanted{"n", k8s, nil})
 	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=off", at(lower), t.TempDir(), t.TempDir())
 	merged := t.TempDir()
 	inMountNamespace(t, func() error { return unix.Mount("overlay", merged, "overlay", 0, opts) }, func() {
 		tree := open(t, merged)
 		defer tree.Close()
-		p, err := tree.Plan([]Wanted{{"n", next}})
+		p, err := tree.Plan([]Wanted{{"n", next, nil}})
 		if err != nil || len(p.Changes) != 1 {
 			t.Errorf("plan: got %+v, %v, want a change", p, err)
 			return
@@ -666,7 +666,7 @@ func TestFileSystemWithoutExchange(t *testing.T) {
 
 func TestReadOnlyRoot(t *testing.T) {
 	tree := newTree(t)
-	mustApply(t, tree, Wanted{"n", k8s})
+	mustApply(t, tree, Wanted{"n", k8s, nil})
 	mount := func() error {
 		return errors.Join(
 			unix.Mount(at(tree), at(tree), "", unix.MS_BIND, ""),
@@ -675,11 +675,11 @@ func TestReadOnlyRoot(t *testing.T) {
 	inMountNamespace(t, mount, func() {
 		tree := open(t, at(tree))
 		defer tree.Close()
-		p, err := tree.Plan([]Wanted{{"n", k8s}})
+		p, err := tree.Plan([]Wanted{{"n", k8s, nil}})
 		if done, applyErr := tree.Apply(t.Context(), p); err != nil || applyErr != nil || len(done) != 0 {
 			t.Errorf("nothing to do: got %v, %v, %v, want no error", done, err, applyErr)
 		}
-		p, err = tree.Plan([]Wanted{{"n", next}})
+		p, err = tree.Plan([]Wanted{{"n", next, nil}})
 		if done, applyErr := tree.Apply(t.Context(), p); err != nil || !errors.Is(applyErr, unix.EROFS) || len(done) != 0 {
 			t.Errorf("a change: got %v, %v, %v, want that it is read-only", done, err, applyErr)
 		}
@@ -716,7 +716,7 @@ func BenchmarkPlanApply(b *testing.B) {
 	tree := newTree(b)
 	fleet := func(s artifacts.Set) (wanted []Wanted) {
 		for i := range 10_000 {
-			wanted = append(wanted, Wanted{fmt.Sprintf("n%05d", i), s})
+			wanted = append(wanted, Wanted{fmt.Sprintf("n%05d", i), s, nil})
 		}
 		return wanted
 	}
@@ -738,10 +738,46 @@ func BenchmarkPlanApply(b *testing.B) {
 
 func BenchmarkCurrent(b *testing.B) {
 	tree := newTree(b)
-	mustApply(b, tree, Wanted{"n", k8s})
+	mustApply(b, tree, Wanted{"n", k8s, nil})
 	for b.Loop() {
 		if _, err := tree.Current("n"); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// An alias leads where rootfs leads, switches with it, and goes when it is no
+// longer wanted. The administrator's own links stay.
+func TestAliases(t *testing.T) {
+	tree := newTree(t)
+	const old = "filesystem.squashfs"
+	mustApply(t, tree, Wanted{"n", k8s, []string{old}})
+	must(t, os.Symlink("rootfs", at(tree, "n", "mine")))
+	for _, s := range []artifacts.Set{k8s, next} {
+		mustApply(t, tree, Wanted{"n", s, []string{old}})
+		if got, err := os.Readlink(at(tree, "n", old)); err != nil || got != "../"+s.Squashfs {
+			t.Errorf("alias: got %q, %v, want %q", got, err, "../"+s.Squashfs)
+		}
+	}
+	if p := mustApply(t, tree, Wanted{"n", next, []string{old, old}}); len(p.Changes) != 0 {
+		t.Errorf("the same again: got %+v, want no change", p.Changes)
+	}
+	p := mustApply(t, tree, Wanted{"n", next, nil})
+	if got := p.Changes[0].Differ(); !slices.Equal(got, []string{old}) {
+		t.Errorf("differ: got %q, want only the alias", got)
+	}
+	if _, err := os.Lstat(at(tree, "n", old)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("alias that is not wanted: got %v, want none", err)
+	}
+	if got, err := os.Readlink(at(tree, "n", "mine")); got != "rootfs" || err != nil {
+		t.Errorf("own link: got %q, %v, want rootfs", got, err)
+	}
+	for _, bad := range []string{"kernel", "script.ipxe", "../x", ".x"} {
+		p, err := tree.Plan([]Wanted{{"n", next, []string{bad}}})
+		must(t, err)
+		want := fmt.Sprintf("node %q: %q cannot be another name of rootfs", "n", bad)
+		if len(p.Refused) != 1 || p.Refused[0].Err.Error() != want {
+			t.Errorf("alias %q: got %v, want %s", bad, p.Refused, want)
 		}
 	}
 }

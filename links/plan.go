@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"bootd/artifacts"
@@ -12,8 +13,9 @@ import (
 
 // A Wanted says what a node should boot.
 type Wanted struct {
-	Node string
-	Set  artifacts.Set
+	Node    string
+	Set     artifacts.Set
+	Aliases []string // further names of the root file system
 }
 
 // A Change is one boot directory to make or to replace.
@@ -27,10 +29,15 @@ func (c Change) Created() bool { return c.Old == Links{} }
 
 // Differ returns the names of the links that change.
 func (c Change) Differ() (names []string) {
-	old := c.Old.each()
-	for i, k := range c.New.each() {
-		if k != old[i] {
+	old, now := c.Old.each(), c.New.each()
+	for _, k := range now {
+		if !slices.Contains(old, k) {
 			names = append(names, k.name)
+		}
+	}
+	for _, name := range c.Old.names() {
+		if !slices.Contains(c.New.names(), name) {
+			names = append(names, name)
 		}
 	}
 	return names
@@ -77,12 +84,15 @@ func (t *Tree) Plan(wanted []Wanted) (Plan, error) {
 	return p, nil
 }
 
-func (t *Tree) planNode(p *Plan, w Wanted, targets func(artifacts.Set) (Links, error)) error {
-	want, err := targets(w.Set)
+func (t *Tree) planNode(p *Plan, w Wanted, targets func(Wanted) (Links, error)) error {
+	want, err := targets(w)
 	if err != nil {
 		return err
 	}
 	have, err := t.inspect(w.Node)
+	if err == nil {
+		err = have.hinders(want)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -96,23 +106,41 @@ func (t *Tree) planNode(p *Plan, w Wanted, targets func(artifacts.Set) (Links, e
 
 // memoTargets returns a function that turns a set into links and checks where
 // they lead, once for each set and not for each node.
-func (t *Tree) memoTargets() func(artifacts.Set) (Links, error) {
-	type result struct {
-		links Links
-		err   error
-	}
-	known := map[artifacts.Set]result{}
-	return func(s artifacts.Set) (Links, error) {
-		r, ok := known[s]
+func (t *Tree) memoTargets() func(Wanted) (Links, error) {
+	type (
+		question struct {
+			set     artifacts.Set
+			aliases string
+		}
+		result struct {
+			links Links
+			err   error
+		}
+	)
+	known := map[question]result{}
+	return func(w Wanted) (Links, error) {
+		q := question{w.Set, aliases(w.Aliases)}
+		r, ok := known[q]
 		if !ok {
-			r.links = Links{Kernel: "../" + s.Kernel, Initrd: "../" + s.Initrd, Rootfs: "../" + s.Squashfs}
-			if _, _, r.err = r.links.release(); r.err == nil {
-				r.err = t.resolve(r.links)
-			}
-			known[s] = r
+			r.links = Links{Kernel: "../" + w.Set.Kernel, Initrd: "../" + w.Set.Initrd, Rootfs: "../" + w.Set.Squashfs, Aliases: q.aliases}
+			r.err = t.checkLinks(r.links)
+			known[q] = r
 		}
 		return r.links, r.err
 	}
+}
+
+// checkLinks refuses links that no node can boot from.
+func (t *Tree) checkLinks(l Links) error {
+	for name := range strings.FieldsSeq(l.Aliases) {
+		if name == Kernel || name == Initrd || name == Rootfs || name == script || strings.HasPrefix(name, ".") || strings.Contains(name, "/") {
+			return fmt.Errorf("%q cannot be another name of %s", name, Rootfs)
+		}
+	}
+	if _, _, err := l.release(); err != nil {
+		return err
+	}
+	return t.resolve(l)
 }
 
 // leftovers finds what a killed run had not finished or not put away. While

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -154,7 +155,34 @@ func (t *Tree) resolve(l Links) error {
 type bootDir struct {
 	info   fs.FileInfo // nil: there is none
 	links  Links
-	others []string // an administrator's files
+	others []other // an administrator's files
+}
+
+// An other is an entry of a boot directory that is not ours.
+type other struct {
+	name string
+	link bool
+}
+
+// hinders reports why links cannot be put beside the other entries. A link in
+// the place of an alias is replaced, a file is not.
+func (b bootDir) hinders(want Links) error {
+	for _, o := range b.others {
+		if !o.link && slices.Contains(want.names(), o.name) {
+			return fmt.Errorf("%s: is a file, not a link", o.name)
+		}
+	}
+	return nil
+}
+
+// carried returns the entries that stay beside the links.
+func (b bootDir) carried(beside Links) (names []string) {
+	for _, o := range b.others {
+		if !slices.Contains(beside.names(), o.name) {
+			names = append(names, o.name)
+		}
+	}
+	return names
 }
 
 // inspect reads a boot directory. It refuses what a switch could not carry
@@ -172,23 +200,34 @@ func (t *Tree) inspect(name string) (bootDir, error) {
 	if b.links, err = readLinks(dir); err != nil {
 		return bootDir{}, err
 	}
-	b.others, err = readOthers(dir)
+	err = b.readOthers(dir)
 	return b, err
 }
 
-func readOthers(dir *os.Root) (others []string, err error) {
+// readOthers reads what is not one of the three links: aliases, which lead
+// where rootfs leads, and what is not ours.
+func (b *bootDir) readOthers(dir *os.Root) error {
 	entries, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
-		return nil, err
+		return err
 	}
+	var also []string
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == Kernel || name == Initrd || name == Rootfs:
+		case e.Type() == fs.ModeSymlink && b.isAlias(dir, name):
+			also = append(also, name)
 		case e.Type().IsRegular() || e.Type() == fs.ModeSymlink:
-			others = append(others, name)
+			b.others = append(b.others, other{name, e.Type() == fs.ModeSymlink})
 		default:
-			return nil, fmt.Errorf("%q is neither a file nor a link and cannot be carried over", name)
+			return fmt.Errorf("%q is neither a file nor a link and cannot be carried over", name)
 		}
 	}
-	return others, nil
+	b.links.Aliases = aliases(also)
+	return nil
+}
+
+func (b *bootDir) isAlias(dir *os.Root, name string) bool {
+	target, err := dir.Readlink(name)
+	return err == nil && target != "" && target == b.links.Rootfs && !strings.ContainsAny(name, " \t\n\v\f\r\u0085\u00a0") && !strings.HasPrefix(name, ".")
 }

@@ -3,13 +3,15 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 
 	"bootd/artifacts"
@@ -33,51 +35,112 @@ func setLinksCommand() *cobra.Command {
 directory of every node of the inventory at the one it should boot: the release
 its node or role is pinned to, else the newest of its role's channel. The links
 of a node switch together, so that no node boots a mix of two releases. Nodes
-that are linked as they should be are not touched.`,
-		Example: "  bootctl set-links --config bootd.yaml --node ncn-m001,ncn-m002 --dry-run",
-		Args:    cli.NoArgs,
+that are linked as they should be are not touched.
+
+With CSM_RELEASE in the environment, the nodes keep their images in that
+directory (rd.live.dir on their kernel command line), without it in LiveOS.`,
+		Example: `  bootctl set-links --config bootd.yaml --node 'ncn-m[001-003],ncn-s*' --dry-run
+  bootctl set-links --release kubernetes=1.2.3 --channel storage-ceph=unstable`,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			s.liveDir = os.Getenv("CSM_RELEASE")
 			return s.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+	s.place.flags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&s.config, "config", defaultConfig, "read root, roles and nodes from this `FILE`")
-	f.StringVar(&s.root, "root", "", "use this `DIR` instead of the root in the configuration")
 	f.StringVar(&s.role, "role", "", "only nodes of this `ROLE`")
-	f.StringSliceVar(&s.nodes, "node", nil, "only these nodes, a `LIST` separated by commas")
+	f.StringArrayVar(&s.nodes, "node", nil, "only these nodes, a `LIST` such as ncn-m[001-003],ncn-s*")
+	f.StringSliceVar(&s.releases, "release", nil, "pin a role for this once, `ROLE=ID`; a node's own pin still counts")
+	f.StringSliceVar(&s.channels, "channel", nil, "stable or unstable for a role for this once, `ROLE=CHANNEL`")
 	f.BoolVar(&s.dryRun, "dry-run", false, "say what would change and change nothing")
 	f.BoolVar(&s.json, "json", false, "print one JSON object")
 	return cmd
 }
 
-// setLinks is the command with its flags.
+// A place is where a command works: the configuration and the root.
+type place struct {
+	config, root string
+}
+
+func (p *place) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.config, "config", defaultConfig, "read root, roles and nodes from this `FILE`")
+	cmd.Flags().StringVar(&p.root, "root", "", "use this `DIR` instead of the root in the configuration")
+}
+
+// load returns the configuration, with the root as an absolute path.
+func (p place) load() (*config.Config, error) {
+	c, err := config.Load(p.config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.Hint(err, "name the file with --config FILE, or write one with: bootd config init")
+	}
+	if err != nil {
+		return nil, err
+	}
+	abs, err := filepath.Abs(cmp.Or(p.root, c.Root))
+	if err != nil {
+		return nil, err
+	}
+	c.Root = abs
+	return c, nil
+}
+
+// open opens the tree of a configuration.
+func (p place) open(c *config.Config) (*links.Tree, error) {
+	tree, err := links.Open(c.Root)
+	if err != nil {
+		return nil, cli.Hint(fmt.Errorf("root: %w", err), "name the directory with --root DIR, or as root: in "+p.config)
+	}
+	return tree, nil
+}
+
+// setLinks is the command with its flags and its environment.
 type setLinks struct {
-	config, root, role string
+	place
+	role               string
 	nodes              []string
+	releases, channels []string
+	liveDir            string // CSM_RELEASE
 	dryRun, json       bool
 }
 
 func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
-	root, inv, err := s.load()
+	c, err := s.load()
 	if err != nil {
 		return err
 	}
-	nodes, err := s.pick(inv)
+	nodes, err := s.pick(c.Inventory)
 	if err != nil {
 		return err
 	}
-	tree, err := links.Open(root)
+	roles, err := s.override(c.Inventory)
 	if err != nil {
-		return cli.Hint(fmt.Errorf("root: %w", err), "name the directory with --root DIR, or as root: in "+s.config)
+		return err
+	}
+	if err := checkLiveDir(s.liveDir); err != nil {
+		return err
+	}
+	tree, err := s.open(c)
+	if err != nil {
+		return err
 	}
 	defer tree.Close()
-	r := newReport(root, s.dryRun)
-	catalogs := scan(tree, inv, nodes)
-	choices := artifacts.Resolve(nodes, catalogs)
-	r.resolved(choices, catalogs)
+	r := newReport(c.Root, s.dryRun)
+	r.roles, r.config, r.liveDir, r.quiet = roles, s.config, s.liveDir, s.json
+	if !s.json {
+		fmt.Fprintln(stdout, "Resolving images to boot ... ")
+	}
+	catalogs := scan(tree, roles, nodes)
+	r.resolved(artifacts.Resolve(nodes, catalogs), catalogs)
+	r.notFound(stderr)
 	if !s.json {
 		r.printSelections(stdout)
 	}
+	if err := r.kernels(c.Kernels, stderr); err != nil {
+		return err
+	}
+	r.closed(tree.Root(), stderr)
+	r.notes(stdout, stderr)
 	applyErr, err := s.apply(ctx, tree, r)
 	if err != nil {
 		return err
@@ -88,19 +151,6 @@ func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return r.verdict(stderr, applyErr)
 }
 
-// load returns the root as an absolute path, and the inventory.
-func (s setLinks) load() (root string, inv *node.Inventory, err error) {
-	c, err := config.Load(s.config)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, cli.Hint(err, "name the file with --config FILE, or write one with: bootd config init")
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	root, err = filepath.Abs(cmp.Or(s.root, c.Root))
-	return root, c.Inventory, err
-}
-
 // pick returns the nodes that the flags leave, in the order of the inventory.
 func (s setLinks) pick(inv *node.Inventory) ([]node.Node, error) {
 	if len(inv.Nodes()) == 0 {
@@ -109,34 +159,116 @@ func (s setLinks) pick(inv *node.Inventory) ([]node.Node, error) {
 	if _, ok := inv.Role(s.role); s.role != "" && !ok {
 		return nil, fmt.Errorf("there is no role %q", s.role)
 	}
-	for _, name := range s.nodes {
-		n, ok := inv.ByName(name)
-		if !ok {
-			return nil, fmt.Errorf("node %q is not in the inventory", name)
-		}
-		if s.role != "" && n.Role != s.role {
-			return nil, fmt.Errorf("node %q is not of role %s but of role %s", name, s.role, n.Role)
-		}
+	nodes, err := pickNodes(inv, s.nodes)
+	if err != nil {
+		return nil, err
 	}
+	if s.role == "" {
+		return nodes, nil
+	}
+	of := slices.DeleteFunc(slices.Clone(nodes), func(n node.Node) bool { return n.Role != s.role })
+	switch {
+	case len(of) > 0:
+		return of, nil
+	case len(s.nodes) > 0:
+		return nil, fmt.Errorf("node %q is not of role %s but of role %s", nodes[0].Name, s.role, nodes[0].Role)
+	}
+	return nil, fmt.Errorf("the inventory has no node of role %s", s.role)
+}
+
+// pickNodes returns the nodes that the patterns stand for, each of which must
+// stand for one at least; all, where there is no pattern.
+func pickNodes(inv *node.Inventory, lists []string) ([]node.Node, error) {
+	if len(lists) == 0 {
+		return inv.Nodes(), nil
+	}
+	patterns, err := node.ParsePatterns(strings.Join(lists, ","))
+	if err != nil {
+		return nil, err
+	}
+	used := make([]bool, len(patterns))
 	var nodes []node.Node
 	for _, n := range inv.Nodes() {
-		if (s.role == "" || n.Role == s.role) && (s.nodes == nil || slices.Contains(s.nodes, n.Name)) {
+		picked := false
+		for i, p := range patterns {
+			if p.Match(n.Name) {
+				picked, used[i] = true, true
+			}
+		}
+		if picked {
 			nodes = append(nodes, n)
 		}
 	}
-	if len(nodes) == 0 {
-		return nil, fmt.Errorf("the inventory has no node of role %s", s.role)
+	if i := slices.Index(used, false); i >= 0 {
+		return nil, fmt.Errorf("node %q is not in the inventory", patterns[i])
 	}
 	return nodes, nil
 }
 
+// override returns the roles with what the flags say instead of the
+// configuration.
+func (s setLinks) override(inv *node.Inventory) (map[string]node.Role, error) {
+	roles := map[string]node.Role{}
+	for name, r := range inv.Roles() {
+		roles[name] = r
+	}
+	for _, x := range s.channels {
+		name, channel, err := s.forRole("--channel", x, inv)
+		if err != nil {
+			return nil, err
+		}
+		if channel != string(artifacts.Stable) && channel != string(artifacts.Unstable) {
+			return nil, fmt.Errorf("--channel %s: %q is not stable or unstable", x, channel)
+		}
+		r := roles[name]
+		r.Channel, r.Release = channel, ""
+		roles[name] = r
+	}
+	for _, x := range s.releases {
+		name, id, err := s.forRole("--release", x, inv)
+		if err != nil {
+			return nil, err
+		}
+		r := roles[name]
+		r.Release = id
+		roles[name] = r
+	}
+	return roles, nil
+}
+
+// forRole splits ROLE=VALUE. With --role the value may stand alone.
+func (s setLinks) forRole(flag, text string, inv *node.Inventory) (role, value string, err error) {
+	role, value, ok := strings.Cut(text, "=")
+	if !ok {
+		role, value = s.role, text
+	}
+	_, known := inv.Role(role)
+	switch {
+	case role == "" || value == "":
+		return "", "", fmt.Errorf("%s %s: of which role? write ROLE=%s", flag, text, cmp.Or(value, "VALUE"))
+	case !known:
+		return "", "", fmt.Errorf("%s %s: there is no role %q", flag, text, role)
+	}
+	return role, value, nil
+}
+
+// liveDirRule is a directory that is safe on a kernel command line. The script
+// of source 004 fails half-way at a slash.
+var liveDirRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
+
+func checkLiveDir(s string) error {
+	if s != "" && !liveDirRule.MatchString(s) {
+		return fmt.Errorf("CSM_RELEASE: %q is not the name of a directory (letters, digits, . _ + -)", s)
+	}
+	return nil
+}
+
 // scan looks for the releases of the roles that nodes have.
-func scan(tree *links.Tree, inv *node.Inventory, nodes []node.Node) map[string]artifacts.Catalog {
+func scan(tree *links.Tree, roles map[string]node.Role, nodes []node.Node) map[string]artifacts.Catalog {
 	catalogs := map[string]artifacts.Catalog{}
 	for _, n := range nodes {
 		if _, done := catalogs[n.Role]; !done {
-			role, _ := inv.Role(n.Role)
-			catalogs[n.Role] = artifacts.Scan(tree.Root(), role)
+			catalogs[n.Role] = artifacts.Scan(tree.Root(), roles[n.Role])
 		}
 	}
 	return catalogs
@@ -162,9 +294,7 @@ func (s setLinks) print(r *report, stdout io.Writer) error {
 		r.printNodes(stdout)
 		return nil
 	}
-	enc := json.NewEncoder(stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(r)
+	return printJSON(stdout, r)
 }
 
 // writeHint returns the remedy for a root that cannot be written to.
@@ -174,6 +304,8 @@ func writeHint(err error) string {
 		return "the root is on a file system that is mounted read-only"
 	case errors.Is(err, fs.ErrPermission):
 		return "run bootctl as the owner of the root directory"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "the file system of the root is full: bootctl release prune shows what can go"
 	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOSYS):
 		return "put the root on ext4, xfs, btrfs or tmpfs, or remove the node's directory and run bootctl again"
 	}

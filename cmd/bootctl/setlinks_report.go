@@ -2,15 +2,19 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"bootd/artifacts"
 	"bootd/internal/cli"
+	"bootd/internal/config"
+	"bootd/internal/node"
 	"bootd/links"
 )
 
@@ -33,7 +37,13 @@ type report struct {
 	Changed    int                 `json:"changed"`
 	Unchanged  int                 `json:"unchanged"`
 	Failed     int                 `json:"failed"`
+	Mismatch   bool                `json:"kernels_differ,omitempty"`
+	LiveDir    string              `json:"live_dir,omitempty"` // rd.live.dir of the nodes; empty: the default
 
+	roles      map[string]node.Role
+	config     string
+	liveDir    string
+	quiet      bool // lines of source 004 would spoil the JSON
 	choices    []artifacts.Choice
 	passedOver []artifacts.Problem // of releases newer than the selected one
 }
@@ -90,7 +100,7 @@ func (r *report) resolved(choices []artifacts.Choice, catalogs map[string]artifa
 func (r *report) wanted() (w []links.Wanted) {
 	for _, c := range r.choices {
 		if c.Err == nil {
-			w = append(w, links.Wanted{Node: c.Node.Name, Set: c.Set})
+			w = append(w, links.Wanted{Node: c.Node.Name, Set: c.Set, Aliases: r.roles[c.Node.Role].Aliases})
 		}
 	}
 	return w
@@ -142,10 +152,105 @@ func (r *report) settle(o *outcome, fate outcome) {
 	}
 }
 
-// printSelections prints the beginning of what the script of source 004
-// prints, so that whoever knows that finds the way.
+// notFound says, in the words of source 004, which roles have no release.
+func (r *report) notFound(stderr io.Writer) {
+	if r.quiet {
+		return
+	}
+	told := map[string]bool{}
+	for _, c := range r.choices {
+		if role := r.roles[c.Node.Role]; c.Err != nil && !told[role.Name] && c.Node.Release == "" {
+			told[role.Name] = true
+			for _, member := range r.missing(role.Name) {
+				fmt.Fprintf(stderr, "ERROR: %s %s not found in %s\n", scriptWord(role), member, filepath.Join(r.Root, artifacts.DataDir, role.Dir))
+			}
+		}
+	}
+}
+
+// missing returns the members that no release of a role has: those that are
+// missing from its newest release, and all where there is none.
+func (r *report) missing(role string) (members []string) {
+	newest, all := "", []string{"initrd", "kernel", "squashfs"}
+	for _, p := range r.Problems {
+		switch {
+		case p.Role != role:
+		case p.Member == "" && newest == "":
+			return all
+		case newest == "" || newest == p.Release:
+			newest = p.Release
+			members = append(members, p.Member)
+		}
+	}
+	if newest == "" {
+		return all
+	}
+	return members
+}
+
+// scriptWord is what the script of source 004 calls a role in its errors.
+func scriptWord(role node.Role) string {
+	switch role.Name {
+	case "kubernetes":
+		return "k8s"
+	case "storage-ceph":
+		return "storage"
+	}
+	return role.Name
+}
+
+// kernels compares the kernels of the roles, as source 004 does, and does what
+// the configuration says where they differ.
+func (r *report) kernels(policy config.Kernels, stderr io.Writer) error {
+	if policy == config.KernelsOff {
+		return nil
+	}
+	rules := map[string]bool{}
+	var told []string
+	for _, s := range r.Selections {
+		rules[s.KernelRule()] = true
+		told = append(told, fmt.Sprintf("%s %s has %s", s.Role, s.Release, s.KernelRule()))
+	}
+	if len(rules) < 2 {
+		return nil
+	}
+	r.Mismatch = true
+	fmt.Fprintln(stderr, "Mismatching kernels! The discovered artifacts will deploy an undesirable stack.")
+	if policy == config.KernelsError {
+		return cli.Hint(errors.New("kernels differ, no node is linked: "+strings.Join(told, ", ")),
+			"pin releases with the same kernel, or say kernels: warn or kernels: off in "+r.config)
+	}
+	cli.Tell(program, stderr, "warning: kernels differ: "+strings.Join(told, ", "))
+	return nil
+}
+
+// closed warns of files that the user of a web server could not read.
+func (r *report) closed(root *os.Root, stderr io.Writer) {
+	for _, s := range r.Selections {
+		for _, what := range artifacts.Closed(root, s.Set) {
+			cli.Tell(program, stderr, fmt.Sprintf("warning: release %s of role %s: %s is not open to all: a server that does not run as its owner cannot read it", s.Release, s.Role, what))
+		}
+	}
+}
+
+// notes prints the lines of source 004 that come before the links are made.
+func (r *report) notes(stdout, stderr io.Writer) {
+	r.LiveDir = r.liveDir
+	if r.quiet {
+		return
+	}
+	fmt.Fprintf(stdout, "%s is creating boot directories for each NCN in the inventory of %s\n", program, r.config)
+	fmt.Fprintln(stdout, "\tNOTE: Nodes without boot directories will still boot the non-destructive iPXE binary for bare-metal discovery usage.")
+	if r.liveDir != "" {
+		fmt.Fprintf(stdout, "\tImages will be stored on the NCN at /run/initramfs/live/%s/\n", r.liveDir)
+		return
+	}
+	fmt.Fprintln(stderr, "\tWARNING: CSM_RELEASE was not set, images will be stored in their default location on the node(s) at /run/initramfs/live/LiveOS/")
+}
+
+// printSelections prints what was found, in the words of source 004, so that
+// scripts that look for them find them.
 func (r *report) printSelections(w io.Writer) {
-	fmt.Fprintln(w, "Resolving images to boot ...")
 	if len(r.Selections) > 0 {
 		fmt.Fprintln(w, "Images resolved")
 	}

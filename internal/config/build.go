@@ -41,6 +41,8 @@ func (b *builder) config(r raw) *Config {
 		State:   b.path(top.key("state"), r.State, "/var/lib/bootd"),
 		Loaders: b.path(top.key("loaders"), r.Loaders, "/usr/lib/ipxe"),
 		Loader:  cmp.Or(b.loader(top.key("loader"), r.Loader), node.LoaderSNPOnly),
+		Signers: b.path(top.key("signers"), r.Signers, ""),
+		Kernels: Kernels(b.word(top.key("kernels"), r.Kernels, kernels[:]...)),
 		Log: Log{
 			Level:  [...]slog.Level{slog.LevelInfo, slog.LevelDebug, slog.LevelWarn, slog.LevelError}[b.word(top.key("log", "level"), r.Log.Level, "info", "debug", "warn", "error")],
 			Format: Format(b.word(top.key("log", "format"), r.Log.Format, formats[:]...)),
@@ -58,6 +60,7 @@ func (b *builder) config(r raw) *Config {
 	}
 	c.Classes = b.classes(r.Classes)
 	c.Inventory = b.inventory(r)
+	b.signers(c, r)
 	c.NodeOptions = b.nodeOptions(r)
 	b.subnets(c.Subnets)
 	b.poolClasses(c)
@@ -84,6 +87,15 @@ func (b *builder) paths(c *Config) {
 	// sockaddr_un has 108 bytes, the last of them NUL (unix(7)).
 	if n := len(c.Admin.Socket); n > 107 {
 		b.add(top.key("admin", "socket"), "%q is %d bytes long: the system allows 107 for a socket", c.Admin.Socket, n)
+	}
+}
+
+// signers checks that a role that wants signatures can have them checked.
+func (b *builder) signers(c *Config, r raw) {
+	for i, role := range r.Roles {
+		if have, _ := c.Inventory.Role(role.Name); have.Signed && c.Signers == "" {
+			b.add(place{}.item("roles", i, role.Name).key("require-signature"), "signers: is missing, so no signature counts")
+		}
 	}
 }
 

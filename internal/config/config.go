@@ -47,6 +47,8 @@ type Config struct {
 	State     string      // directory of leases, timeline and generations; never inside Root
 	Loaders   string      // directory of the loaders
 	Loader    node.Loader // what firmware is told to load, where neither node nor role say; never zero
+	Kernels   Kernels     // what to do where the kernels of two roles differ; zero: warn
+	Signers   string      // file of the minisign public keys that count; empty: none
 	Log       Log
 	Admin     Admin
 	HTTP      HTTP
@@ -62,6 +64,22 @@ type Config struct {
 	file  string            // for the faults of Resolve
 	flags map[string]string // as file
 }
+
+// Kernels is what becomes of a choice of releases whose roles have different
+// kernels, which source 004 calls undesirable and some sites have on purpose.
+type Kernels uint8
+
+// What may become of it.
+const (
+	KernelsWarn  Kernels = iota // say so and link
+	KernelsOff                  // nothing
+	KernelsError                // link no node
+)
+
+var kernels = [...]string{KernelsWarn: "warn", KernelsOff: "off", KernelsError: "error"}
+
+// String returns the word used in the configuration.
+func (k Kernels) String() string { return kernels[k] }
 
 // A Log says what is logged to standard error, and how.
 type Log struct {

@@ -40,7 +40,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Root: "/var/www", State: "/var/lib/bootd", Loaders: "/usr/lib/ipxe", Loader: node.LoaderSNPOnly,
+		Root: "/var/www", State: "/var/lib/bootd", Loaders: "/usr/lib/ipxe", Loader: node.LoaderSNPOnly, Signers: "/etc/bootd/signers.pub",
 		Log:   Log{slog.LevelInfo, Text},
 		Admin: Admin{"/run/bootd/bootd.sock"},
 		HTTP:  HTTP{80}, TFTP: TFTP{true, 69},
@@ -86,7 +86,7 @@ func TestReference(t *testing.T) {
 		t.Errorf("nodes: want (-) got (+):\n%s", diff)
 	}
 	wantRoles := map[string]node.Role{
-		"gpu":          {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim},
+		"gpu":          {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Aliases: []string{"filesystem.squashfs"}, Signed: true},
 		"kubernetes":   {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable"},
 		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable"},
 	}
@@ -175,11 +175,11 @@ func TestWords(t *testing.T) {
 		{"roles: [{name: kubernetes, release: 1.2.3}]", func(c *Config) any {
 			r, _ := c.Inventory.Role("kubernetes")
 			return fmt.Sprintf("%+v", r)
-		}, "{Name:kubernetes Dir:k8s Squashfs:[kubernetes] Channel:stable Release:1.2.3 Args: Loader:}"},
+		}, "{Name:kubernetes Dir:k8s Squashfs:[kubernetes] Channel:stable Release:1.2.3 Args: Loader: Aliases:[] Signed:false Follow:false}"},
 		{"roles: [{name: storage-ceph, channel: unstable, dir: c2}]", func(c *Config) any {
 			r, _ := c.Inventory.Role("storage-ceph")
 			return fmt.Sprintf("%+v", r)
-		}, "{Name:storage-ceph Dir:c2 Squashfs:[storage-ceph] Channel:unstable Release: Args: Loader:}"},
+		}, "{Name:storage-ceph Dir:c2 Squashfs:[storage-ceph] Channel:unstable Release: Args: Loader: Aliases:[] Signed:false Follow:false}"},
 		{"subnets: [{interface: eth1, domain: MTL.Example, mode: shared}]", func(c *Config) any {
 			return fmt.Sprintf("%s %v", c.Subnets[0].Domain, c.Subnets[0].Mode)
 		}, "mtl.example shared"},

@@ -94,6 +94,9 @@ func (b *builder) role(at place, r rawRole) node.Role {
 		Name:     r.Name,
 		Dir:      cmp.Or(b.element(at.key("dir"), r.Dir), base.Dir),
 		Squashfs: base.Squashfs,
+		Aliases:  b.aliases(at, r.Aliases),
+		Signed:   b.boolean(at.key("require-signature"), r.Signed, false),
+		Follow:   b.boolean(at.key("follow"), r.Follow, false),
 		Channel:  [...]string{"stable", "unstable"}[b.word(at.key("channel"), r.Channel, "stable", "unstable")],
 		Release:  b.element(at.key("release"), r.Release),
 		Args:     b.args(at.key("args"), r.Args),
@@ -128,6 +131,24 @@ func (b *builder) squashfs(at place, list []string) []string {
 	}
 	return list
 }
+
+// aliases checks the further names of a root file system.
+func (b *builder) aliases(at place, list []string) []string {
+	for i, s := range list {
+		at := at.item("aliases", i, "")
+		switch {
+		case s == "":
+			b.add(at, "missing")
+		case slices.Contains(linkNames, s):
+			b.add(at, "%q is a name that every boot directory has", s)
+		}
+		b.element(at, s)
+	}
+	return list
+}
+
+// linkNames are entries of a boot directory that no alias can take.
+var linkNames = []string{"kernel", "initrd.img.xz", "rootfs", "script.ipxe"}
 
 // taken are names under the web root that are not boot directories.
 var taken = []string{"boot", "ephemeral"}

@@ -9,6 +9,8 @@ type (
 		State   string      `yaml:"state"`
 		Loaders string      `yaml:"loaders"`
 		Loader  string      `yaml:"loader"`
+		Kernels string      `yaml:"kernels"`
+		Signers string      `yaml:"signers"`
 		Log     rawLog      `yaml:"log"`
 		Admin   rawAdmin    `yaml:"admin"`
 		HTTP    rawHTTP     `yaml:"http"`
@@ -77,6 +79,9 @@ type (
 		Name     string   `yaml:"name"`
 		Dir      string   `yaml:"dir"`
 		Squashfs []string `yaml:"squashfs"`
+		Aliases  []string `yaml:"aliases"`
+		Signed   string   `yaml:"require-signature"`
+		Follow   string   `yaml:"follow"`
 		Channel  string   `yaml:"channel"`
 		Release  string   `yaml:"release"`
 		Args     string   `yaml:"args"`
