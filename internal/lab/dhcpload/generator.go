@@ -3,12 +3,16 @@ package dhcpload
 import (
 	"context"
 	"encoding"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"time"
+
+	"bootd/internal/node"
 )
 
 // A Mode is a way to be a client; see the package comment.
@@ -135,6 +139,20 @@ func (g *Generator) Close() { g.sock.close() }
 
 // Held returns how many clients hold an address.
 func (g *Generator) Held() int { return len(g.owner) }
+
+// Holders yields every client that was acknowledged an address, as hardware
+// address and the last such address.
+func (g *Generator) Holders() iter.Seq2[node.MAC, netip.Addr] {
+	return func(yield func(node.MAC, netip.Addr) bool) {
+		for addr, owner := range g.owner {
+			var mac [8]byte
+			binary.BigEndian.PutUint64(mac[:], g.mac(owner-1))
+			if !yield(node.MAC(mac[2:]), netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, addr)))) {
+				return
+			}
+		}
+	}
+}
 
 // mac returns the hardware address of a client: locally administered.
 func (g *Generator) mac(client uint32) uint64 {
