@@ -1,7 +1,10 @@
 package main_test
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -9,8 +12,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"bootd/dhcp"
 	"bootd/internal/lab"
+	"bootd/internal/lab/dhcpload"
+	"bootd/internal/node"
+	"bootd/internal/store"
 )
 
 // newSegment starts the daemon on a private segment with nothing to boot.
@@ -240,4 +248,90 @@ func (s *site) told(c *lab.Namespace, start string) map[string]string {
 		told[key] = value
 	}
 	return told
+}
+
+const loadedSubnet = `
+subnets:
+  - {interface: br0, subnet: 10.76.0.0/14, pools: [10.77.0.0-10.79.199.255], probe: off}
+`
+
+// No lease that was acknowledged is lost by kill -9, at whatever moment of a
+// load that keeps the disk busy. Each round has clients of its own, so that
+// what the store holds can only come from what was committed in time. Whoever
+// asks after the last restart has the address it had.
+func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := newSegment(t, netip.MustParsePrefix("10.76.0.1/14"), loadedSubnet)
+	c := s.client()
+	held := map[node.MAC]netip.Addr{}
+	for round := range 8 {
+		g := s.load(c, round)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(200*time.Millisecond+rand.N(500*time.Millisecond), func() {
+			s.daemon.Kill()
+			time.AfterFunc(50*time.Millisecond, cancel) // for answers under way
+		})
+		res, err := g.Run(ctx, dhcpload.Load{Window: 200, Duration: 2 * time.Second, Timeout: 5 * time.Second})
+		<-ctx.Done()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := res.Wrong.Any(); w > 0 || res.Completed == 0 {
+			t.Fatalf("round %d: got %v, want leases and nothing wrong", round, res)
+		}
+		maps.Insert(held, g.Holders())
+		s.wantStored(held)
+		s.start()
+	}
+	g := s.load(c, 0)
+	if _, err := g.Run(t.Context(), dhcpload.Load{Window: 50, Count: 500, Duration: 30 * time.Second, Timeout: 5 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	for mac, addr := range g.Holders() {
+		if was, ok := held[mac]; ok && was != addr {
+			t.Errorf("%v: got %v after the last restart, want its %v", mac, addr, was)
+		}
+	}
+	t.Logf("%d leases acknowledged, all of them stored; %d clients asked again", len(held), g.Held())
+}
+
+// load returns a load generator whose clients are those of one round.
+func (s *site) load(ns *lab.Namespace, round int) (g *dhcpload.Generator) {
+	s.t.Helper()
+	const clients = 20_000
+	err := ns.Do(func() (err error) {
+		g, err = dhcpload.Open(dhcpload.Config{Mode: dhcpload.Direct, Interface: "eth0", Clients: clients, First: round * clients})
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(g.Close)
+	return g
+}
+
+// wantStored checks that the store of a daemon that does not run holds leases.
+func (s *site) wantStored(held map[node.MAC]netip.Addr) {
+	s.t.Helper()
+	journal, err := store.OpenJournal(filepath.Join(s.Dir, "state", "leases"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer journal.Close()
+	leases, lost := dhcp.NewLeases(), 0
+	if err := leases.Load(journal); err != nil {
+		s.t.Fatal(err)
+	}
+	for mac, addr := range held {
+		l, ok := leases.ByAddr(addr)
+		if ok && l.MAC == mac && l.Active(time.Now()) {
+			continue
+		}
+		if lost++; lost <= 10 {
+			s.t.Errorf("%v: got lease %+v (%v), want one of %v", addr, l, ok, mac)
+		}
+	}
+	if lost > 0 {
+		s.t.Fatalf("%d of %d acknowledged leases are lost", lost, len(held))
+	}
 }
