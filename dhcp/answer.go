@@ -237,6 +237,7 @@ func (x *exchange) confirm() {
 	case x.foreign():
 		x.s.Leases.Withdraw(keyOf(x.subnet, &x.request))
 		x.event(timeline.Event{Step: timeline.Request, Addr: asked, Detail: "chose server " + x.Server.String()})
+		x.rival()
 	default:
 		x.event(timeline.Event{Step: timeline.Request, Addr: asked})
 		x.claim(asked, false)

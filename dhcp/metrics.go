@@ -15,6 +15,7 @@ type Metrics struct {
 	commits prometheus.Histogram
 	leases  prometheus.Counter
 	failed  prometheus.Counter
+	rivals  prometheus.Counter
 }
 
 // NewMetrics returns metrics registered with reg; nil registers nowhere.
@@ -26,13 +27,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bootd_dhcp_commit_seconds", Help: "Time of a disk write of leases.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 14)}),
 		leases:  prometheus.NewCounter(prometheus.CounterOpts{Name: "bootd_dhcp_leases_committed_total", Help: "Lease changes made durable."}),
 		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "bootd_dhcp_commit_errors_total", Help: "Disk writes of leases that failed."}),
+		rivals:  prometheus.NewCounter(prometheus.CounterOpts{Name: "bootd_dhcp_rival_requests_total", Help: "Requests for another DHCP server, in subnets that are ours alone."}),
 	}
 	m.packets[0] = packets.WithLabelValues("other")
 	for t := Discover; t <= Inform; t++ {
 		m.packets[t], m.replies[t] = packets.WithLabelValues(t.String()), replies.WithLabelValues(t.String())
 	}
 	if reg != nil {
-		reg.MustRegister(packets, replies, m.drops, m.commits, m.leases, m.failed)
+		reg.MustRegister(packets, replies, m.drops, m.commits, m.leases, m.failed, m.rivals)
 	}
 	return m
 }

@@ -51,6 +51,7 @@ type Server struct {
 	prober            *prober
 	clock             clock
 	seen              sightings
+	rivals            rivals
 	unsent, exhausted seldom
 }
 
