@@ -430,6 +430,9 @@ func (x *exchange) warnSend(d destination, err error) {
 // event records a step of this client. What a node does is worth a line in the
 // log, what others on the segment do only for those who look.
 func (x *exchange) event(e timeline.Event) {
+	if x.s.surveys.asks(x.MAC) {
+		return // nobody's boot
+	}
 	e.Node, e.MAC, e.Stage, e.Arch = x.machine.Name, x.MAC, x.Client.Stage, x.Client.Arch.String()
 	x.s.Record(e)
 	level := slog.LevelDebug

@@ -59,18 +59,23 @@ func toPort(port uint32) []bpf.Instruction {
 // strip takes the IP and UDP headers off a packet. What is not for port 67
 // (it came before the filter was there) has nothing left, and does not parse.
 func (in *inbound) strip() {
-	ip := in.buf[:in.n]
-	in.n = 0
+	from, payload := udpPayload(in.buf[:in.n], ServerPort)
+	in.peer, in.n = from, copy(in.buf[:], payload)
+}
+
+// udpPayload returns what an IPv4 packet brings to a UDP port, and from where;
+// nothing when it is none.
+func udpPayload(ip []byte, port uint16) (from netip.AddrPort, payload []byte) {
 	if len(ip) < ipLen || ip[0]>>4 != 4 || len(ip) < ipv4Len(ip)+udpLen {
-		return
+		return from, nil
 	}
 	udp := ip[ipv4Len(ip):]
 	size := int(binary.BigEndian.Uint16(udp[4:]))
-	if binary.BigEndian.Uint16(udp[2:]) != ServerPort || size < udpLen {
-		return
+	if binary.BigEndian.Uint16(udp[2:]) != port || size < udpLen {
+		return from, nil
 	}
-	in.peer = netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:])), binary.BigEndian.Uint16(udp))
-	in.n = copy(in.buf[:], udp[udpLen:min(size, len(udp))])
+	from = netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:])), binary.BigEndian.Uint16(udp))
+	return from, udp[udpLen:min(size, len(udp))]
 }
 
 // ipv4Len is the length of an IPv4 header.

@@ -52,6 +52,7 @@ type Server struct {
 	clock             clock
 	seen              sightings
 	rivals            rivals
+	surveys           surveys
 	unsent, exhausted seldom
 }
 

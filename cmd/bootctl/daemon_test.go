@@ -26,11 +26,21 @@ type site struct {
 	book
 	nodes  []admin.Status // without what the events tell
 	events map[string][]timeline.Event
+	rivals []admin.Rival
+	probes []admin.Probe
 	stream []timeline.Event // for watchers, again and again; nil: cuts them off
 }
 
 // Health implements admin.Backend.
-func (s *site) Health() admin.Health { return admin.Health{} }
+func (s *site) Health() admin.Health { return admin.Health{Rivals: s.rivals} }
+
+// Probe implements admin.Backend.
+func (s *site) Probe(_ context.Context, ifname string) ([]admin.Probe, error) {
+	if ifname != "" && ifname != "eth1" {
+		return nil, fmt.Errorf("no subnet is on interface %q; there are eth1", ifname)
+	}
+	return s.probes, nil
+}
 
 // Status implements admin.Backend as the daemon does.
 func (s *site) Status(now time.Time) []admin.Status {
@@ -289,4 +299,27 @@ func TestWords(t *testing.T) {
 			t.Errorf("%d: got %s, want %s", n, got, want)
 		}
 	}
+}
+
+// rivalSite is one where a second DHCP server answers.
+func rivalSite() *site {
+	addr := netip.MustParseAddr
+	ours := admin.Offer{Ours: true, Server: addr("10.1.0.1"), Source: addr("10.1.0.1"), MAC: node.MAC{0x52, 0x54, 0, 0, 0, 1},
+		Addr: addr("10.1.1.7"), Next: addr("10.1.0.1"), File: "snponly.efi", After: 203 * time.Millisecond}
+	rogue := admin.Offer{Server: addr("10.1.0.2"), Source: addr("10.1.0.2"), MAC: node.MAC{0x52, 0x54, 0, 0, 0, 2},
+		Addr: addr("10.1.1.99"), File: "\x1b[31mpxelinux.0", Class: "PXEClient", Vendor: "060108ff", After: 3004 * time.Millisecond}
+	return &site{
+		rivals: []admin.Rival{{Server: addr("10.1.0.2"), Subnet: netip.MustParsePrefix("10.1.0.0/16"), Machine: "ncn-m001", Choices: 3, Last: time.Now().Add(-5*time.Minute - 30*time.Second)}},
+		probes: []admin.Probe{
+			{Interface: "eth1", Mode: "authoritative", Offers: []admin.Offer{ours, rogue},
+				Trouble: []string{"10.1.0.2 offers addresses too: stop it, or say mode: shared or proxy"}},
+			{Interface: "eth2", Mode: "proxy", Trouble: []string{"no server offers an address, and bootd is only a proxy here"}},
+		},
+	}
+}
+
+// aloneSite is one where all is well.
+func aloneSite() *site {
+	s := rivalSite()
+	return &site{probes: []admin.Probe{{Interface: "eth1", Mode: "authoritative", Offers: s.probes[0].Offers[:1]}}}
 }

@@ -2,7 +2,8 @@
 //
 // It prints what was asked for to standard output and everything else to
 // standard error. It exits with 0 on success, 1 on failure, 2 on a mistake in
-// the command line, and 3 when some nodes failed and others did not.
+// the command line, and 3 when some nodes failed and others did not, or when a
+// probe found what should not be.
 package main
 
 import (
@@ -35,7 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Example: "  bootctl status\n  bootctl why ncn-m002",
 	}, stdout, stderr)
 	root.PersistentFlags().String("socket", defaultSocket, "`PATH` of the daemon's socket")
-	root.AddCommand(statusCommand(), whyCommand(), watchCommand(), leasesCommand(), setLinksCommand())
+	root.AddCommand(statusCommand(), whyCommand(), watchCommand(), leasesCommand(), setLinksCommand(), dhcpCommand())
 	root.SetArgs(args)
 	return cli.Complain(program, stderr, root.ExecuteContext(ctx))
 }

@@ -39,7 +39,8 @@ its last step, and what it will be told at its next boot. A boot is
   stuck     nothing failed, and nothing more came
 
 Machines that failed or are stuck are listed again below the table, with the
-step where they stopped.`,
+step where they stopped, and so are other DHCP servers that machines chose in
+subnets where bootd should be the only one.`,
 		Example: "  bootctl status",
 		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,7 +51,14 @@ step where they stopped.`,
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), list)
 			}
-			return printStatus(cmd.OutOrStdout(), list, time.Now())
+			if err := printStatus(cmd.OutOrStdout(), list, time.Now()); err != nil {
+				return err
+			}
+			health, err := client(cmd).Health(cmd.Context())
+			if err != nil {
+				return explained(err)
+			}
+			return printRivals(cmd.OutOrStdout(), health.Rivals, time.Now())
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")

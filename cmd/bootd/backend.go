@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -17,6 +18,11 @@ func (d *daemon) Health() admin.Health {
 	h := admin.Health{Version: version, Started: d.started, Config: d.file}
 	if err := d.reloadErr.Load(); err != nil {
 		h.Reload = *err
+	}
+	for _, r := range d.dhcp.Rivals(time.Now()) {
+		h.Rivals = append(h.Rivals, admin.Rival{
+			Server: r.Server, Subnet: r.Subnet, Machine: cmp.Or(r.Node, r.MAC.String()), Choices: r.Choices, First: r.First, Last: r.Last,
+		})
 	}
 	return h
 }

@@ -148,7 +148,7 @@ func (d *daemon) openRoot() (err error) {
 }
 
 func (d *daemon) newWorld(cfg *config.Config) *world {
-	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, port: cfg.HTTP.Port, options: nodeOptions(cfg)}
+	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
 }
 
 const damagedHint = "if it is damaged, move the directory away to start with no leases: machines keep their addresses when they ask for them again"

@@ -2,9 +2,12 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -169,5 +172,79 @@ func TestProxyLeavesOthersAlone(t *testing.T) {
 	wire.Stop()
 	if strings.Contains(wire.String(), "10.77.0.1.67 >") {
 		t.Errorf("on the wire: got\n%swant nothing from 10.77.0.1", wire)
+	}
+}
+
+// probe asks for every DHCP offer, and returns what was said and the exit
+// status.
+func (s *site) probe() (string, int) {
+	s.t.Helper()
+	cmd := exec.Command(s.bin+"/bootctl", "--socket", s.socket, "dhcp", "probe", "--interface", lab.Bridge)
+	out, err := cmd.CombinedOutput()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		s.t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+func (s *site) wantProbe(what string, status int, lines ...string) {
+	s.t.Helper()
+	out, got := s.probe()
+	if got != status {
+		s.t.Errorf("%s: exit status: got %d, want %d\n%s", what, got, status, out)
+	}
+	for _, line := range lines {
+		if !regexp.MustCompile("(?m)" + line).MatchString(out) {
+			s.t.Errorf("%s: got\n%swant a line like %s", what, out, line)
+		}
+	}
+}
+
+// A second DHCP server is found by a probe, and by the machines that choose it.
+func TestRivalIsReported(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0, m001)
+	s.wantProbe("alone", 0, `^br0 +authoritative +10\.77\.0\.1 +ours +\S+ +10\.77\.0\.1\d\d +10\.77\.0\.1 +snponly\.efi +- +- `)
+	if out := s.bootctl("status"); strings.Count(out, "\n") != 2 {
+		t.Errorf("status: got\n%swant nothing of the probe, which is no machine", out)
+	}
+	// The other one answers before us, who look first whether an address is free.
+	rogue := s.dnsmasq(s.otherHost("10.77.0.2/24"), "eth0", "--no-ping", "--dhcp-boot=pxelinux.0")
+	s.wantProbe("with another server", 3,
+		`^br0 +authoritative +10\.77\.0\.1 +ours `, `^br0 +authoritative +10\.77\.0\.2 +- +\S+ +10\.77\.0\.1\d\d +10\.77\.0\.2 +pxelinux\.0 `,
+		`^bootctl: br0: 10\.77\.0\.2 offers addresses too: stop it, or say mode: shared or proxy$`,
+		`^bootctl: br0: 10\.77\.0\.2 says what to boot too`)
+
+	c, err := s.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.Start("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", "/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.line(p, `obtained from 10\.77\.0\.2`)
+	s.line(rogue, `DHCPACK`)
+	s.line(s.daemon, `level=WARN msg="another DHCP server answers in this subnet.* server=10\.77\.0\.2 subnet=10\.77\.0\.0/24`)
+	if out := s.bootctl("status"); !regexp.MustCompile(`(?m)^  10\.77\.0\.2  in 10\.77\.0\.0/24, chosen 1 times, last by \S+ \ds ago$`).MatchString(out) {
+		t.Errorf("status: got\n%swant the other server below", out)
+	}
+}
+
+// A proxy's probe tells apart what it and a server on its own host answer, even
+// one that takes packets past the network stack.
+func TestProbeBesideServerOnThisHost(t *testing.T) {
+	for name, start := range map[string]func(*site){
+		"dnsmasq": func(s *site) { s.dnsmasq(s.Net, lab.Bridge) },
+		"Kea":     func(s *site) { s.kea(s.Net, lab.Bridge) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSiteWith(t, proxyMode, 0, m001)
+			s.wantProbe("nobody leases", 3, `^br0 +proxy +10\.77\.0\.1 +ours +\S+ +- +10\.77\.0\.1 +snponly\.efi +PXEClient +060108ff `,
+				`^bootctl: br0: no server offers an address, and bootd is only a proxy here$`)
+			start(s)
+			s.wantProbe("beside", 0, `^br0 +proxy +10\.77\.0\.1 +ours `, `^br0 +proxy +10\.77\.0\.1 +- +\S+ +10\.77\.0\.1\d\d `)
+		})
 	}
 }

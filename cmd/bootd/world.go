@@ -28,6 +28,7 @@ type world struct {
 	loader  node.Loader              // the site's choice
 	port    uint16                   // of the HTTP boot plane
 	options map[string][]dhcp.Option // of nodes, by name
+	subnets []config.Subnet
 }
 
 // decide is the one way to a decision, whoever asks.

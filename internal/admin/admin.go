@@ -4,6 +4,7 @@
 //	GET /v1/health            Health
 //	GET /v1/status            []Status, sorted by machine
 //	GET /v1/story/{machine}   Story of a node, or of a MAC that is no node's
+//	GET /v1/dhcp/probe        []Probe; ?interface=IF for one; takes four seconds
 //	GET /v1/events            timeline.Event per line, as they happen, until the caller leaves
 //	GET /v1/leases            lease.Lease per line, by address; parameters as of lease.Filter
 //	POST /v1/leases           Request; the answer is the lease, and whether that "changed" anything
@@ -45,6 +46,39 @@ type Health struct {
 	Started time.Time `json:"started"`
 	Config  string    `json:"config,omitempty"` // path; empty: started with flags alone
 	Reload  string    `json:"reload,omitempty"` // why the last reload failed; empty: it did not
+	Rivals  []Rival   `json:"rivals,omitempty"` // other DHCP servers that answer where we should be the only one
+}
+
+// A Rival is another DHCP server in a subnet that is ours alone.
+type Rival struct {
+	Server  netip.Addr   `json:"server"`
+	Subnet  netip.Prefix `json:"subnet"`
+	Machine string       `json:"machine"` // that chose it last
+	Choices int          `json:"choices"` // times that a machine chose it
+	First   time.Time    `json:"first"`
+	Last    time.Time    `json:"last"`
+}
+
+// A Probe is what DHCP servers answered on one interface.
+type Probe struct {
+	Interface string   `json:"interface"`
+	Mode      string   `json:"mode"` // of its subnets, as in the configuration
+	Offers    []Offer  `json:"offers"`
+	Trouble   []string `json:"trouble,omitempty"` // what is not as the mode wants it, for people
+}
+
+// An Offer is what one DHCP server offered.
+type Offer struct {
+	Ours   bool          `json:"ours"`
+	Server netip.Addr    `json:"server"`           // server identifier
+	Source netip.Addr    `json:"source"`           // of the packet
+	MAC    node.MAC      `json:"mac"`              // of the packet
+	Addr   netip.Addr    `json:"ip,omitzero"`      // offered; zero: none, as a proxy
+	Next   netip.Addr    `json:"next,omitzero"`    // next server
+	File   string        `json:"file,omitempty"`   // to boot
+	Class  string        `json:"class,omitempty"`  // option 60
+	Vendor string        `json:"vendor,omitempty"` // option 43, in hexadecimal
+	After  time.Duration `json:"after_ns"`
 }
 
 // Status is how one machine stands.
@@ -75,6 +109,9 @@ type Backend interface {
 	Status(now time.Time) []Status
 	// Story wraps ErrUnknown when there is no such machine.
 	Story(machine string, now time.Time) (Story, error)
+	// Probe asks the DHCP servers on an interface, or on all where DHCP is
+	// served. It returns when they have had the time to answer.
+	Probe(ctx context.Context, ifname string) ([]Probe, error)
 	// Watch returns events until ctx is done; the channel is closed early when
 	// the reader is too slow.
 	Watch(ctx context.Context) <-chan timeline.Event

@@ -39,6 +39,13 @@ func (b *backend) Health() admin.Health {
 }
 func (b *backend) Status(time.Time) []admin.Status { return b.status }
 
+func (b *backend) Probe(_ context.Context, ifname string) ([]admin.Probe, error) {
+	if ifname == "eth9" {
+		return nil, errors.New("no subnet is on it")
+	}
+	return []admin.Probe{{Interface: ifname, Mode: "proxy"}}, nil
+}
+
 func (b *backend) Story(machine string, _ time.Time) (admin.Story, error) {
 	s, ok := b.stories[machine]
 	if !ok {
@@ -93,6 +100,8 @@ func TestRoutes(t *testing.T) {
 		{b, "GET", "/v1/story/nobody", 404, `{"error":"\"nobody\": no such node, and nothing was ever seen of it","unknown":true}` + "\n"},
 		{b, "GET", "/v1/story/a%2Fb", 404, `{"error":"\"a/b\": no such node`},
 		{b, "GET", "/v1/story/", 404, `{"error":"no route GET /v1/story/"}` + "\n"},
+		{b, "GET", "/v1/dhcp/probe?interface=eth1", 200, `[{"interface":"eth1","mode":"proxy","offers":null}]` + "\n"},
+		{b, "GET", "/v1/dhcp/probe?interface=eth9", 500, `{"error":"no subnet is on it"}` + "\n"},
 		{b, "GET", "/v2/status", 404, `{"error":"no route GET /v2/status"}` + "\n"},
 		{b, "POST", "/v1/status", 404, `{"error":"no route POST /v1/status"}` + "\n"},
 		{b, "GET", "/", 404, `{"error":"no route GET /"}` + "\n"},

@@ -47,6 +47,11 @@ func (c *Client) Status(ctx context.Context) (s []Status, err error) {
 	return s, c.get(ctx, "/v1/status", &s)
 }
 
+// Probe asks which DHCP servers answer on an interface; empty: on all.
+func (c *Client) Probe(ctx context.Context, ifname string) (list []Probe, err error) {
+	return list, c.get(ctx, "/v1/dhcp/probe?interface="+url.QueryEscape(ifname), &list)
+}
+
 // Story asks for the last boot of a machine. The error wraps ErrUnknown when
 // there is no such machine.
 func (c *Client) Story(ctx context.Context, machine string) (s Story, err error) {

@@ -22,6 +22,10 @@ func Handler(b Backend) http.Handler {
 		story, err := b.Story(r.PathValue("machine"), time.Now())
 		answer(w, story, err)
 	})
+	mux.HandleFunc("GET /v1/dhcp/probe", func(w http.ResponseWriter, r *http.Request) {
+		list, err := b.Probe(r.Context(), r.URL.Query().Get("interface"))
+		answer(w, list, err)
+	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { stream(w, r, b) })
 	leaseRoutes(mux, b)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bootd/internal/admin"
+	"bootd/internal/cli"
+)
+
+func dhcpCommand() *cobra.Command {
+	cmd := cli.Group(&cobra.Command{Use: "dhcp", Short: "Look at DHCP on the network"})
+	cmd.AddCommand(probeCommand())
+	return cmd
+}
+
+func probeCommand() *cobra.Command {
+	var asJSON bool
+	var ifname string
+	cmd := &cobra.Command{
+		Use:   "probe [flags]",
+		Short: "Show every DHCP server that answers a machine that boots",
+		Long: `Has the daemon ask for an address on its interfaces, as the PXE firmware of a
+machine that nobody knows does, and shows every offer that comes within four
+seconds: who made it, the address offered, and what to boot from where, with
+options 60 and 43. None is taken. "ours" are the daemon's.
+
+The exit status is 3 when the offers are not what the configuration wants: a
+server besides bootd offers addresses where bootd is authoritative, or says
+what to boot; bootd made no offer; or it is a proxy, and nobody offers an
+address.`,
+		Example: "  bootctl dhcp probe --interface eth1",
+		Args:    cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, err := client(cmd).Probe(cmd.Context(), ifname)
+			if err != nil {
+				return explained(err)
+			}
+			show := printProbes
+			if asJSON {
+				show = func(w io.Writer, list []admin.Probe) error { return printJSON(w, list) }
+			}
+			if err := show(cmd.OutOrStdout(), list); err != nil {
+				return err
+			}
+			return trouble(list)
+		},
+	}
+	cmd.Flags().StringVar(&ifname, "interface", "", "ask on this `interface` only")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
+	return cmd
+}
+
+// trouble is the error of probes that found something wrong.
+func trouble(list []admin.Probe) error {
+	var all []error
+	for _, p := range list {
+		for _, t := range p.Trouble {
+			all = append(all, fmt.Errorf("%s: %s", p.Interface, t))
+		}
+	}
+	if all == nil {
+		return nil
+	}
+	return cli.Error{Err: errors.Join(all...), Code: cli.Partial}
+}
+
+func printProbes(w io.Writer, list []admin.Probe) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "INTERFACE\tMODE\tSERVER\t\tMAC\tOFFERS\tNEXT SERVER\tFILE\tOPTION 60\tOPTION 43\tAFTER")
+	for _, p := range list {
+		for _, o := range p.Offers {
+			whose, addr, next := "", "-", "-"
+			if o.Ours {
+				whose = "ours"
+			}
+			if o.Addr.IsValid() {
+				addr = o.Addr.String()
+			}
+			if o.Next.IsValid() {
+				next = o.Next.String()
+			}
+			fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%v\t%s\t%s\t%s\t%s\t%s\t%d ms\n", p.Interface, p.Mode, o.Server, dash(whose), o.MAC,
+				addr, next, cli.Printable(dash(o.File)), cli.Printable(dash(o.Class)), dash(o.Vendor), o.After.Milliseconds())
+		}
+		if len(p.Offers) == 0 {
+			fmt.Fprintf(t, "%s\t%s\t(no offer)\n", p.Interface, p.Mode)
+		}
+	}
+	return t.Flush()
+}
+
+// printRivals names the DHCP servers that should not be there.
+func printRivals(w io.Writer, list []admin.Rival, now time.Time) error {
+	if len(list) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nOther DHCP servers answer where bootd should be the only one:")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, r := range list {
+		fmt.Fprintf(t, "  %v\tin %v, chosen %d times, last by %s %s\n", r.Server, r.Subnet, r.Choices, cli.Printable(r.Machine), ago(r.Last, now))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w, "More: bootctl dhcp probe")
+	return err
+}
