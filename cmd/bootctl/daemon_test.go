@@ -88,7 +88,7 @@ func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 }
 
 // sites are the daemons that a script may start, by name.
-var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }}
+var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "rivals": rivalSite, "alone": aloneSite}
 
 // daemonCmd is the command "daemon SITE": it serves SITE on $WORK/bootd.sock
 // until the end of the script.
