@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"bootd/internal/node"
 	"bootd/internal/store"
 )
 
@@ -21,10 +22,10 @@ func aMillion(b *testing.B, n int) *store.Journal {
 	var batch []store.Change
 	now := time.Now().Unix()
 	for i := range n {
-		id := string(binary.BigEndian.AppendUint32([]byte{htypeEthernet, 2, 0}, uint32(i)))
+		id := macID(node.MAC(binary.BigEndian.AppendUint32([]byte{2, 0}, uint32(i))))
 		r := record{
 			addr: 10<<24 + 256 + uint32(i), state: Bound, key: key{10 << 24, id}, start: now, expires: now + 3600 + int64(i),
-			clientID: "\x01" + id[1:],
+			saidMAC: true,
 		}
 		if batch = append(batch, r.put()); len(batch) == 1024 {
 			if err := j.Apply(batch); err != nil {

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,25 +16,47 @@ import (
 // client identifier where the hardware has no address (RFC 4390).
 type key struct {
 	subnet uint32 // network address
-	id     string // hardware type and address, or 0xff and the client identifier; empty: nobody
+	id     clientID
 }
 
+// A clientID is a hardware address, or the digest of a client identifier; zero
+// is nobody. It is a number, because there may be a million of them.
+type clientID uint64
+
+// What a clientID is made of is in its upper byte.
+const (
+	idMAC    clientID = 1 << 56
+	idDigest clientID = 2 << 56
+)
+
 func keyOf(s *Subnet, r *request) key {
+	k := key{subnet: number(s.Prefix.Addr())}
 	if r.htype == htypeEthernet && !(s.ByClientID && r.opts.has(optClientID)) {
-		var id [7]byte
-		id[0] = htypeEthernet
-		copy(id[1:], r.MAC[:])
-		return key{number(s.Prefix.Addr()), string(id[:])}
+		k.id = macID(r.MAC)
+	} else {
+		k.id = digestID(r.opts.get(optClientID))
 	}
-	return key{number(s.Prefix.Addr()), "\xff" + string(r.opts.get(optClientID))}
+	return k
+}
+
+func macID(m node.MAC) clientID {
+	return idMAC | clientID(m[0])<<40 | clientID(m[1])<<32 | clientID(binary.BigEndian.Uint32(m[2:]))
+}
+
+// digestID is 56 bits of a SHA-256: to be mistaken for another client takes
+// more than anybody will spend on it.
+func digestID(id []byte) clientID {
+	sum := sha256.Sum256(id)
+	return idDigest | clientID(binary.BigEndian.Uint64(sum[:])>>8)
 }
 
 // mac returns the hardware address in k; zero when there is none.
-func (k key) mac() node.MAC {
-	if len(k.id) != 7 || k.id[0] != htypeEthernet {
-		return node.MAC{}
+func (k key) mac() (m node.MAC) {
+	if k.id&^(idMAC-1) == idMAC {
+		m[0], m[1] = byte(k.id>>40), byte(k.id>>32)
+		binary.BigEndian.PutUint32(m[2:], uint32(k.id))
 	}
-	return node.MAC([]byte(k.id[1:]))
+	return m
 }
 
 // A State is what a lease record says of its address.
@@ -68,24 +91,47 @@ func (l *Lease) Active(now time.Time) bool { return l.State != Released && now.B
 // record is a Lease as it is kept: there may be a million of them, so it is
 // small, and times are Unix seconds.
 type record struct {
-	addr     uint32
-	state    State
-	key      key
-	start    int64
-	expires  int64
-	clientID string
-	hostname string
-	known    bool // its client is of the inventory: strangers do not get the address; not stored
+	key     key
+	addr    uint32
+	state   State
+	known   bool // its client is of the inventory: strangers do not get the address; not stored
+	saidMAC bool // its client identifier was its MAC address, as that of most
+	start   int64
+	expires int64
+	said    *said // nil: nothing worth keeping
 
 	in         *chain // of leases that end at the same time, or of idle ones; nil: none
 	prev, next *record
 }
 
-func (r *record) view() Lease {
-	return Lease{
-		Addr: address(r.addr), State: r.state, MAC: r.key.mac(), Start: time.Unix(r.start, 0), Expires: time.Unix(r.expires, 0),
-		ClientID: r.clientID, Hostname: r.hostname,
+// said is what a client said of itself, and is not in its key.
+type said struct{ clientID, hostname string }
+
+// hear keeps what a client says of itself.
+func (r *record) hear(id, host []byte) {
+	r.saidMAC = len(id) == 7 && id[0] == htypeEthernet && node.MAC(id[1:]) == r.key.mac()
+	if r.saidMAC {
+		id = nil
 	}
+	switch {
+	case len(id) == 0 && len(host) == 0:
+		r.said = nil
+	case r.said == nil || r.said.clientID != string(id) || r.said.hostname != string(host):
+		r.said = &said{string(id), string(host)}
+	}
+}
+
+func (r *record) view() Lease {
+	l := Lease{
+		Addr: address(r.addr), State: r.state, MAC: r.key.mac(), Start: time.Unix(r.start, 0), Expires: time.Unix(r.expires, 0),
+	}
+	if r.said != nil {
+		l.ClientID, l.Hostname = r.said.clientID, r.said.hostname
+	}
+	if r.saidMAC {
+		l.ClientID = string(append([]byte{htypeEthernet}, l.MAC[:]...))
+	}
+	return l
 }
 
 // recordVersion is the first byte of every stored lease.
@@ -93,16 +139,30 @@ const recordVersion = 1
 
 var errRecord = errors.New("not a lease record")
 
+// The fixed part of a stored record, in bytes: version, state with the flag
+// saidMAC, subnet, client, start, end.
+const (
+	recordLen  = 1 + 1 + 4 + 8 + 8 + 8
+	saidMACBit = 0x80
+)
+
 // put returns the change that stores r. Its key is the address, so an address
 // cannot have two records.
 func (r *record) put() store.Change {
-	b := make([]byte, 0, 32+len(r.key.id)+len(r.clientID)+len(r.hostname))
-	b = append(b, recordVersion, byte(r.state))
+	b := make([]byte, 0, recordLen+2)
+	state := byte(r.state)
+	if r.saidMAC {
+		state |= saidMACBit
+	}
+	b = append(b, recordVersion, state)
 	b = binary.BigEndian.AppendUint32(b, r.key.subnet)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.key.id))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.start))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.expires))
-	for _, s := range [...]string{r.key.id, r.clientID, r.hostname} {
-		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	if r.said != nil {
+		for _, s := range [...]string{r.said.clientID, r.said.hostname} {
+			b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+		}
 	}
 	return store.Change{Key: storeKey(r.addr), Value: b}
 }
@@ -122,19 +182,27 @@ func decodeKey(k []byte) (addr uint32, err error) {
 
 // decodeRecord reads what put wrote.
 func decodeRecord(addr uint32, b []byte) (*record, error) {
-	const fixed = 2 + 4 + 8 + 8
-	if len(b) < fixed || b[0] != recordVersion || State(b[1]) < Bound || State(b[1]) > Declined {
-		return nil, fmt.Errorf("%w: address %v", errRecord, address(addr))
+	bad := fmt.Errorf("%w: address %v", errRecord, address(addr))
+	if len(b) < recordLen || b[0] != recordVersion {
+		return nil, bad
+	}
+	state := State(b[1] &^ saidMACBit)
+	if state < Bound || state > Declined {
+		return nil, bad
 	}
 	r := &record{
-		addr: addr, state: State(b[1]), key: key{subnet: binary.BigEndian.Uint32(b[2:])},
-		start: int64(binary.BigEndian.Uint64(b[6:])), expires: int64(binary.BigEndian.Uint64(b[14:])),
+		addr: addr, state: state, saidMAC: b[1]&saidMACBit != 0, key: key{binary.BigEndian.Uint32(b[2:]), clientID(binary.BigEndian.Uint64(b[6:]))},
+		start: int64(binary.BigEndian.Uint64(b[14:])), expires: int64(binary.BigEndian.Uint64(b[22:])),
 	}
-	rest := b[fixed:]
-	for _, s := range []*string{&r.key.id, &r.clientID, &r.hostname} {
+	rest := b[recordLen:]
+	if len(rest) == 0 {
+		return r, nil
+	}
+	r.said = new(said)
+	for _, s := range []*string{&r.said.clientID, &r.said.hostname} {
 		n, w := binary.Uvarint(rest)
 		if w <= 0 || n > uint64(len(rest)-w) {
-			return nil, fmt.Errorf("%w: address %v", errRecord, address(addr))
+			return nil, bad
 		}
 		*s, rest = string(rest[w:w+int(n)]), rest[w+int(n):]
 	}

@@ -85,7 +85,7 @@ func (l *Leases) Load(journal interface {
 			return err
 		}
 		l.byAddr[addr] = r
-		if r.key.id != "" {
+		if r.key.id != 0 {
 			l.byKey[r.key] = r // a client's last lease is the one it has
 		}
 		return nil
@@ -500,18 +500,10 @@ func (l *Leases) bindLocked(c claim, now int64) (changes []store.Change) {
 	}
 	r.unchain()
 	r.state, r.expires, r.known = Bound, now+int64(c.dur/time.Second), !c.stranger()
-	r.clientID, r.hostname = kept(r.clientID, c.clientID), kept(r.hostname, c.hostname)
+	r.hear(c.clientID, c.hostname)
 	l.ending.put(r)
 	l.markLocked(asked, true)
 	return append(changes, r.put())
-}
-
-// kept returns b as a string, using old again when it is the same.
-func kept(old string, b []byte) string {
-	if old == string(b) {
-		return old
-	}
-	return string(b)
 }
 
 // Withdraw drops the offer to a client that chose another server.

@@ -167,7 +167,7 @@ func (l *Leases) refusalLocked(g *grant, now int64) error {
 	if err := l.takenLocked(g, now); err != nil {
 		return err
 	}
-	if own := l.byKey[g.key]; own != nil && own.addr != number(g.asked) && g.key.id != "" {
+	if own := l.byKey[g.key]; own != nil && own.addr != number(g.asked) && g.key.id != 0 {
 		if own := own.view(); own.Active(time.Unix(now, 0)) {
 			return fmt.Errorf("its machine has %v until %s", own.Addr, utc(own.Expires))
 		} else if !g.lease.Active(time.Unix(now, 0)) {
@@ -225,10 +225,10 @@ func (k key) String() string {
 	if mac := k.mac(); !mac.IsZero() {
 		return mac.String()
 	}
-	if k.id == "" {
+	if k.id == 0 {
 		return "nobody"
 	}
-	return fmt.Sprintf("client %.20x", k.id[1:])
+	return fmt.Sprintf("client %014x", uint64(k.id&^idDigest))
 }
 
 // grantLocked records a lease that is not refused.
@@ -237,7 +237,7 @@ func (l *Leases) grantLocked(g *grant, now int64) []store.Change {
 	if o := l.offers[g.key]; o != nil {
 		l.withdrawLocked(o)
 	}
-	if g.key.id == "" {
+	if g.key.id == 0 {
 		return l.quarantineLocked(g)
 	}
 	changes := l.bindLocked(claim{bid: g.bid, clientID: []byte(g.lease.ClientID), hostname: []byte(g.lease.Hostname)}, now)

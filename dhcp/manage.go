@@ -119,9 +119,9 @@ func clientKey(s *Subnet, l *Lease) key {
 	switch {
 	case l.State == Declined:
 	case l.MAC.IsZero(), s.ByClientID && l.ClientID != "":
-		k.id = "\xff" + l.ClientID
+		k.id = digestID([]byte(l.ClientID))
 	default:
-		k.id = string(append([]byte{htypeEthernet}, l.MAC[:]...))
+		k.id = macID(l.MAC)
 	}
 	return k
 }
@@ -200,7 +200,7 @@ func (im *Import) once(g *grant, line int) {
 		g.err = fmt.Errorf("on line %d already", first)
 		return
 	}
-	if first, twice := im.byKey[g.key]; twice && g.key.id != "" {
+	if first, twice := im.byKey[g.key]; twice && g.key.id != 0 {
 		g.err = fmt.Errorf("its machine has another address of subnet %v on line %d", g.subnet.Prefix, first)
 		return
 	}

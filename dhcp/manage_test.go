@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -300,8 +299,9 @@ func filled(n int) *Leases {
 	now := time.Now()
 	for i := range n {
 		a := number(first) + uint32(i)
-		k := key{number(sub.Prefix.Addr()), string([]byte{1, 2, 0, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})}
-		l.bindLocked(claim{bid: bid{subnet: &sub, key: k, asked: address(a)}, dur: time.Hour, clientID: []byte(k.id), hostname: []byte("host")}, now.Unix())
+		mac := node.MAC{2, 0, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}
+		k := key{number(sub.Prefix.Addr()), macID(mac)}
+		l.bindLocked(claim{bid: bid{subnet: &sub, key: k, asked: address(a)}, dur: time.Hour, clientID: append([]byte{1}, mac[:]...), hostname: []byte("host")}, now.Unix())
 	}
 	return l
 }
@@ -353,10 +353,10 @@ func BenchmarkEach(b *testing.B) {
 
 func TestKeyString(t *testing.T) {
 	for k, want := range map[key]string{
-		{1, "\x01RTABCD"}:                     "52:54:41:42:43:44",
-		{1, "\xffab"}:                         "client 6162",
-		{1, ""}:                               "nobody",
-		{1, "\xff" + strings.Repeat("a", 40)}: "client " + strings.Repeat("61", 20),
+		{1, macID(node.MAC{0x52, 0x54, 0x41, 0x42, 0x43, 0x44})}: "52:54:41:42:43:44",
+		// The first seven bytes of the SHA-256 of "ab", by sha256sum.
+		{1, digestID([]byte("ab"))}: "client fb8e20fc2e4c3f",
+		{1, 0}:                      "nobody",
 	} {
 		if got := k.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

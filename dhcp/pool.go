@@ -82,8 +82,8 @@ func address(n uint32) netip.Addr {
 // to the next.
 func (k key) hash() uint32 {
 	h := uint32(2166136261)
-	for _, c := range []byte(k.id) {
-		h = (h ^ uint32(c)) * 16777619
+	for id := k.id; id != 0; id >>= 8 {
+		h = (h ^ uint32(id&0xff)) * 16777619
 	}
 	return (h ^ k.subnet) * 16777619
 }

@@ -370,7 +370,7 @@ func TestParseAgreesWithCodec(t *testing.T) {
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	r := record{addr: number(serverAddr), key: key{1, "\x01abcdef"}, state: Bound, start: 1, expires: 2, clientID: "x"}
+	r := record{addr: number(serverAddr), key: key{1, macID(m1)}, state: Bound, start: 1, expires: 2, said: &said{"x", "y"}}
 	f.Add(r.put().Value)
 	f.Fuzz(func(t *testing.T, value []byte) {
 		r, err := decodeRecord(1, value)
@@ -378,7 +378,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			return
 		}
 		again, err := decodeRecord(1, r.put().Value)
-		if err != nil || again.key != r.key || again.expires != r.expires || again.hostname != r.hostname {
+		if err != nil || again.key != r.key || again.expires != r.expires || again.view() != r.view() {
 			t.Errorf("got %+v, want %+v (%v)", again, r, err)
 		}
 	})

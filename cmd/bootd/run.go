@@ -80,8 +80,8 @@ func loader(cmd *cobra.Command, file string, flags config.Flags) (func() (*confi
 
 // gcPercent is how much garbage may pile up, in percent of what is in use. A
 // packet costs no memory, so collections are rare, and what is in use is the
-// leases: half as much again is less than 400 bytes a lease.
-const gcPercent = 50
+// leases, of which half a million then take less than 400 bytes each.
+const gcPercent = 75
 
 // run starts the daemon and waits for its end. It is the one place that knows
 // signals.
