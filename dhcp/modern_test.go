@@ -163,9 +163,9 @@ func (w withOptions) Find(c Client) Machine {
 // The most specific place wins; what was not asked for is sent only if said so.
 func TestOptionsByPlace(t *testing.T) {
 	sub := testSubnet()
-	sub.Options = []Option{{Code: 26, Value: []byte{5, 220}}, {Code: 150, Value: []byte("subnet")}, {Code: 17, Value: []byte("root"), Always: true}}
+	sub.Options = []Option{{Code: 26, Value: []byte{5, 220}}, {Code: 150, Value: []byte("subnet")}, {Code: 17, Value: []byte("root"), Always: true}, {Code: 152, Value: []byte("subnet"), Always: true}}
 	classes := []Class{{Name: "c", Match: Match{VendorClass: "ACME"}, Options: []Option{{Code: 150, Value: []byte("class")}, {Code: 151, Value: []byte("class")}}}}
-	machines := withOptions{fixed{}, []Option{{Code: 151, Value: []byte("node")}, {Code: 15, Value: []byte("node.domain")}}}
+	machines := withOptions{fixed{}, []Option{{Code: 151, Value: []byte("node")}, {Code: 15, Value: []byte("node.domain")}, {Code: 152, Value: []byte("node")}}}
 	synctestRun(t, []Subnet{sub}, classes, machines, func(b *bench) {
 		r := b.must(discover(m1, with(60, []byte("ACME 1")...), with(55, 15, 26, 150, 151)), dhcpv4.MessageTypeOffer)
 		for code, want := range map[uint8]string{26: "\x05\xdc", 150: "class", 151: "node", 15: "node.domain", 17: "root"} {
@@ -174,8 +174,8 @@ func TestOptionsByPlace(t *testing.T) {
 			}
 		}
 		r = b.must(discover(m2), dhcpv4.MessageTypeOffer)
-		if has(r, 26) || has(r, 151) || !has(r, 17) {
-			t.Error("options that were not asked for, want only the one that is always sent")
+		if has(r, 26) || has(r, 151) || has(r, 152) || !has(r, 17) {
+			t.Error("options that were not asked for, want only the one that the most specific place always sends")
 		}
 	})
 }

@@ -70,12 +70,16 @@ func (p *reply) addLease(r *request, s *Subnet, addr netip.Addr, d time.Duration
 func (p *reply) addSeconds(code byte, d time.Duration) { p.addUint32(code, uint32(d/time.Second)) }
 
 // addOptions adds what an administrator set and the client asked for, unless a
-// more specific place has set it already. A client that takes classless routes
-// ignores the router option, and should not be sent it (RFC 3442).
+// more specific place has set it already, be it for those who ask only. A
+// client that takes classless routes ignores the router option, and should not
+// be sent it (RFC 3442).
 func (p *reply) addOptions(r *request, list []Option) {
 	for i := range list {
 		o := &list[i]
-		if !o.Always && !r.wants(o.Code) || p.has(o.Code) {
+		if !o.Always && !r.wants(o.Code) {
+			p.bar(o.Code)
+		}
+		if p.has(o.Code) {
 			continue
 		}
 		p.add(o.Code, o.Value...)
