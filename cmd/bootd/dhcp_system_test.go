@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -248,6 +249,71 @@ func (s *site) told(c *lab.Namespace, start string) map[string]string {
 		told[key] = value
 	}
 	return told
+}
+
+const placesSubnet = `
+subnets:
+  - interface: br0
+    subnet: 10.77.0.0/24
+    pools: [10.77.0.100-10.77.0.119, 10.77.0.120-10.77.0.139 for lab, 10.77.0.140-10.77.0.159 for unknown]
+    unknown: quarantine
+    lease: 2h
+    mtu: 1400
+    options: [always 224 hex 01, 225 u8 1, 226 u8 1, 227 u8 1]
+classes:
+  - {name: lab, vendor-class: LAB, lease: 1h, options: [225 u8 2, 226 u8 2, 227 u8 2]}
+roles: [{name: kubernetes, options: [226 u8 3, 227 u8 3]}]
+nodes:
+  - {name: known-by-its-mac, role: kubernetes, macs: [52:54:00:00:00:01, 52:54:00:00:00:11], options: [227 u8 4]}
+  - {name: and-by-its-class, role: storage-ceph, macs: [52:54:00:00:00:02]}
+  - {name: sixteen-letter-x, role: storage-ceph, macs: [52:54:00:00:00:05], options: [224 text %[1]s, 228 text %[1]s.and.seventeen.mo]}
+`
+
+// full is 98 bytes: with the 17 of the other option and the 13 of the subnet
+// they make the 230 that a reply has room for.
+var full = strings.Repeat("x", 98)
+
+// Pools, leases and options are those of the machine: node, role, class,
+// subnet, the first that says something.
+func TestOptionsByPlace(t *testing.T) {
+	t.Parallel()
+	s := newSegment(t, netip.MustParsePrefix("10.77.0.1/24"), fmt.Sprintf(placesSubnet, full))
+	s.write("report", fmt.Sprintf(report, s.Dir))
+	c := s.client()
+	inHex := hex.EncodeToString
+	for _, tt := range []struct {
+		mac, args string
+		pool      string // first address
+		want      map[string]string
+	}{
+		{"52:54:00:00:00:01", "-V OTHER", "10.77.0.100", map[string]string{"opt224": "01", "opt225": "01", "opt226": "03", "opt227": "04", "lease": "7200", "hostname": "known-by-its-mac"}},
+		{"52:54:00:00:00:11", "-V LAB-1", "10.77.0.120", map[string]string{"opt224": "01", "opt225": "02", "opt226": "03", "opt227": "04", "lease": "3600"}},
+		{"52:54:00:00:00:02", "-V LAB-1", "10.77.0.120", map[string]string{"opt224": "01", "opt225": "02", "opt226": "02", "opt227": "02", "lease": "3600"}},
+		{"52:54:00:00:00:03", "-V OTHER", "10.77.0.140", map[string]string{"opt224": "01", "opt225": "01", "opt226": "01", "opt227": "01", "lease": "7200"}},
+		// All of the room that the configuration gives, with a client-id of RFC 4361.
+		{"52:54:00:00:00:05", "-V OTHER -O 224 -O 228 -x 61:ff0000000100020000ab110102030405060708", "10.77.0.100", map[string]string{
+			"opt224": inHex([]byte(full)), "opt228": inHex([]byte(full + ".and.seventeen.mo")), "opt225": "01", "opt226": "01", "opt227": "01",
+			"mtu": "1400", "hostname": "sixteen-letter-x", "lease": "7200",
+		}},
+		{"52:54:00:00:00:04", "-o", "10.77.0.140", map[string]string{"opt224": "01", "opt225": "", "opt227": "", "mtu": ""}},
+	} {
+		s.run(c, "ip addr flush dev eth0")
+		s.run(c, "ip link set eth0 address "+tt.mac)
+		start := fmt.Sprintf("busybox udhcpc -f -i eth0 -s %s/report %s", s.Dir, tt.args)
+		if tt.args != "-o" {
+			start += " -O 225 -O 226 -O 227 -O mtu -O hostname -O lease"
+		}
+		told := s.told(c, start)
+		for key, want := range tt.want {
+			if got := told[key]; got != want {
+				t.Errorf("%s %s: %s: got %q, want %q", tt.mac, tt.args, key, got, want)
+			}
+		}
+		addr, err := netip.ParseAddr(told["ip"])
+		if first := netip.MustParseAddr(tt.pool).As4()[3]; err != nil || addr.As4()[3] < first || addr.As4()[3] >= first+20 {
+			t.Errorf("%s %s: address: got %q, want one of the 20 from %s", tt.mac, tt.args, told["ip"], tt.pool)
+		}
+	}
 }
 
 const loadedSubnet = `

@@ -129,6 +129,9 @@ func parseOption(s string) (o DHCPOption, err error) {
 	if o.Value, err = kinds[kind](rest); err != nil {
 		return o, err
 	}
+	if o.Code == codeRouter || o.Code == codeDNS {
+		o.Always = true // as with the keys
+	}
 	if n := len(o.Value); n > 255 {
 		return o, fmt.Errorf("the value has %d bytes, and an option at most 255", n)
 	}

@@ -44,8 +44,10 @@ func TestOptionValues(t *testing.T) {
 			t.Errorf("%q: got option %d %s, always %v, want option %d %s", tt.text, o.Code, got, o.Always, tt.code, tt.want)
 		}
 	}
-	if o, err := parseOption("always  mtu  1500"); err != nil || !o.Always || o.Code != 26 {
-		t.Errorf("always: got %+v, %v, want option 26, always", o, err)
+	for text, code := range map[string]byte{"always  mtu  1500": 26, "router 10.1.0.1": 3, "6 ip 10.1.0.1": 6} {
+		if o, err := parseOption(text); err != nil || !o.Always || o.Code != code {
+			t.Errorf("%q: got %+v, %v, want option %d, always", text, o, err, code)
+		}
 	}
 }
 

@@ -81,10 +81,9 @@ var unknowns = [...]string{LeaseUnknown: "lease", QuarantineUnknown: "quarantine
 // String returns the word used in the configuration.
 func (u Unknown) String() string { return unknowns[u] }
 
-// Told returns the options for the machines that ask for them, besides those
-// with a field of their own in every DHCP server: Options, MTU, Search and
-// Routes. A machine that takes routes ignores the router (RFC 3442), so that
-// Router is among the routes.
+// Told returns the options besides router, dns, ntp and domain: Options, MTU,
+// Search and Routes. A machine that takes routes ignores the router (RFC 3442),
+// so that Router is among the routes.
 func (s Subnet) Told() []DHCPOption {
 	out := slices.Clip(s.Options)
 	if s.MTU > 0 {
