@@ -252,7 +252,7 @@ func (x *exchange) foreign() bool {
 // claim binds an address to the client, or refuses it.
 func (x *exchange) claim(asked netip.Addr, rapid bool) {
 	c := claim{
-		bid: x.bid(asked), boot: x.boot(asked), selecting: rapid || x.Server.IsValid(),
+		bid: x.bid(asked), boot: x.boot(asked), selecting: rapid || x.Server.IsValid(), booting: x.Client.boots(),
 		dur: x.leaseTime(), clientID: x.opts.get(optClientID), hostname: x.opts.get(optHostName),
 	}
 	v, boot, changes := x.s.Leases.Claim(c, x.now)

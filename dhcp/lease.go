@@ -95,6 +95,7 @@ type record struct {
 	addr    uint32
 	state   State
 	known   bool // its client is of the inventory: strangers do not get the address; not stored
+	booting bool // it was firmware or iPXE that asked; not stored
 	saidMAC bool // its client identifier was its MAC address, as that of most
 	start   int64
 	expires int64

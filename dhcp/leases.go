@@ -283,7 +283,7 @@ func (l *Leases) chooseLocked(b bid, now int64) (uint32, bool) {
 		before = o.addr
 	}
 	for _, a := range [...]uint32{number(b.reserved), own, before, number(b.asked)} {
-		if a != 0 && l.allowedLocked(b, a) && l.availableLocked(b.key, a, now) {
+		if a != 0 && l.allowedLocked(b, a) && l.availableLocked(b, a, now) {
 			return a, true
 		}
 	}
@@ -328,13 +328,15 @@ func within(ranges []Range, a netip.Addr) bool {
 	return false
 }
 
-// availableLocked reports whether nobody but the client itself holds a.
-func (l *Leases) availableLocked(k key, a uint32, now int64) bool {
-	if o := l.offered[a]; o != nil && o.key != k {
+// availableLocked reports whether nobody but the client itself holds a. A node
+// with several NICs has one address: the one that the firmware booted from
+// gives it up to the one that the system, or its bond, uses then.
+func (l *Leases) availableLocked(b bid, a uint32, now int64) bool {
+	if o := l.offered[a]; o != nil && o.key != b.key {
 		return false
 	}
 	r := l.byAddr[a]
-	return r == nil || r.key == k || reusable(r, now)
+	return r == nil || r.key == b.key || reusable(r, now) || r.booting && address(a) == b.reserved
 }
 
 // reusable reports whether somebody else may have the address of r.
@@ -403,7 +405,7 @@ func (l *Leases) reuseLocked(idle *chain, b bid, now int64) (uint32, bool) {
 		if !reusable(r, now) {
 			break // the rest ended later still, but for a few seconds
 		}
-		if l.allowedLocked(b, r.addr) && l.availableLocked(b.key, r.addr, now) {
+		if l.allowedLocked(b, r.addr) && l.availableLocked(b, r.addr, now) {
 			return r.addr, true
 		}
 	}
@@ -426,6 +428,7 @@ type claim struct {
 	clientID  []byte
 	hostname  []byte
 	selecting bool // answers our offer (RFC 2131, section 4.3.2)
+	booting   bool // by firmware or iPXE
 	boot      Boot // used when there was no offer
 }
 
@@ -457,7 +460,7 @@ func (l *Leases) judgeLocked(c claim, now int64) verdict {
 	}
 	asked, own, offer := number(c.asked), l.byKey[c.key], l.offers[c.key]
 	switch {
-	case !l.allowedLocked(c.bid, asked), !l.availableLocked(c.key, asked, now):
+	case !l.allowedLocked(c.bid, asked), !l.availableLocked(c.bid, asked, now):
 		return no
 	case c.selecting && offer != nil && offer.addr == asked:
 		return ack
@@ -479,7 +482,7 @@ func (l *Leases) judgeLocked(c claim, now int64) verdict {
 // and asks for another address.
 func (l *Leases) mustMoveLocked(b bid, now int64) bool {
 	return b.reserved.IsValid() && b.reserved != b.asked &&
-		b.subnet.Prefix.Contains(b.reserved) && l.availableLocked(b.key, number(b.reserved), now)
+		b.subnet.Prefix.Contains(b.reserved) && l.availableLocked(b, number(b.reserved), now)
 }
 
 // bindLocked records the lease of c. The record of the address replaces
@@ -499,7 +502,8 @@ func (l *Leases) bindLocked(c claim, now int64) (changes []store.Change) {
 		l.byKey[c.key], l.byAddr[asked] = r, r
 	}
 	r.unchain()
-	r.state, r.expires, r.known = Bound, now+int64(c.dur/time.Second), !c.stranger()
+	r.state, r.expires = Bound, now+int64(c.dur/time.Second)
+	r.known, r.booting = !c.stranger(), c.booting
 	r.hear(c.clientID, c.hostname)
 	l.ending.put(r)
 	l.markLocked(asked, true)

@@ -407,3 +407,28 @@ func TestTwoWeeks(t *testing.T) {
 		}
 	})
 }
+
+// A node's one reserved address goes from the NIC that booted to the one that
+// the system uses. While a system has it, the other NIC gets one of the pool.
+func TestNodeWithTwoNICs(t *testing.T) {
+	mine := netip.MustParseAddr("10.77.0.11")
+	firmware := with(60, []byte("PXEClient:Arch:00007")...)
+	run(t, []Subnet{testSubnet()}, fixed{m1: mine, m2: mine}, func(b *bench) {
+		if got := b.lease(m1, firmware); got != mine {
+			t.Fatalf("firmware: got %v, want %v", got, mine)
+		}
+		if got := b.lease(m2); got != mine {
+			t.Errorf("system on the other NIC: got %v, want %v", got, mine)
+		}
+		if got := b.lease(m1, firmware); !testSubnet().Pools[0].Contains(got) {
+			t.Errorf("firmware while the system has the address: got %v, want one of the pool", got)
+		}
+		b.must(renewing(m2, mine), dhcpv4.MessageTypeAck)
+	})
+	run(t, []Subnet{testSubnet()}, fixed{m1: mine, m2: mine}, func(b *bench) {
+		one, two := yiaddr(b.ask(discover(m1))), yiaddr(b.ask(discover(m2)))
+		if one != mine || two == mine || !two.IsValid() {
+			t.Errorf("both at once: got %v and %v, want %v and one of the pool", one, two, mine)
+		}
+	})
+}
