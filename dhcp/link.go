@@ -24,6 +24,9 @@ type conn interface {
 	// Answers calls taken for each host that says it has an address, until the
 	// read deadline passes or the socket fails.
 	Answers(taken func(netip.Addr, node.MAC))
+	// Gone reports whether the interface is no longer the one that the socket
+	// was opened on. The socket itself does not notice.
+	Gone() bool
 	SetReadDeadline(time.Time) error
 	Close() error
 }
@@ -129,6 +132,23 @@ func (l *link) reopen(ctx context.Context) bool {
 		l.mu.Lock()
 	}
 	return false
+}
+
+// watch makes the receivers of a link fail when its interface is gone, until
+// ctx is done.
+func (l *link) watch(ctx context.Context) {
+	tick := time.NewTicker(reopenEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if c := l.conn(); c.Gone() {
+				c.SetReadDeadline(time.Unix(1, 0))
+			}
+		}
+	}
 }
 
 // interrupt makes everything that waits on the link return, for good.

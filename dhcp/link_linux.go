@@ -197,6 +197,12 @@ func (l *Link) sendRouted(batch []*outbound) {
 	}
 }
 
+// Gone implements conn.
+func (l *Link) Gone() bool {
+	ifi, err := net.InterfaceByName(l.ifi.Name)
+	return err != nil || ifi.Index != l.ifi.Index
+}
+
 // SetReadDeadline makes Recv and Answers return at t.
 func (l *Link) SetReadDeadline(t time.Time) error {
 	err := l.sock.SetReadDeadline(t)

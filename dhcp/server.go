@@ -187,6 +187,7 @@ func (s *Server) serve(ctx context.Context, links []*link) error {
 	others.Go(func() { s.probeLoop(rctx) })
 	for _, l := range links {
 		others.Go(func() { l.Answers(s.taken) })
+		others.Go(func() { l.watch(rctx) })
 		stop := context.AfterFunc(rctx, l.interrupt)
 		defer stop()
 		defer l.Close()

@@ -211,3 +211,59 @@ func TestBadInputDoesNotStopTheDaemon(t *testing.T) {
 	}
 	s.line(p, `lease of 10\.77\.0\.\d+ obtained from 10\.77\.0\.1`)
 }
+
+// An interface that is deleted and made again is served again, and nothing
+// else stops meanwhile.
+func TestInterfaceMadeAgain(t *testing.T) {
+	t.Parallel()
+	bin, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := lab.ForTest(t, netip.MustParsePrefix("10.77.0.1/24"), 0)
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := n.Run(lab.Deadline(t), args[0], args[1:]...); err != nil {
+			t.Fatalf("%v: %v %s", args, err, out)
+		}
+	}
+	up := func() {
+		run("ip", "link", "add", "x0", "type", "veth", "peer", "name", "x1")
+		run("ip", "addr", "add", "10.66.0.1/24", "dev", "x0")
+		run("ip", "link", "set", "x0", "up")
+		run("ip", "link", "set", "x1", "up")
+	}
+	up()
+	www, socket := t.TempDir(), filepath.Join(n.Dir, "sock")
+	d, err := n.Start(bin+"/bootd", "run", "--interface", "x0", "--range", "10.66.0.100-10.66.0.199", "--root", www,
+		"--state", filepath.Join(n.Dir, "state"), "--socket", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait := func(pattern string) {
+		t.Helper()
+		if _, err := d.WaitFor(lab.Deadline(t), regexp.MustCompile(pattern)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lease := func() {
+		t.Helper()
+		p, err := n.Start("busybox", "udhcpc", "-i", "x1", "-n", "-q", "-f", "-s", "/bin/true")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.WaitFor(lab.Deadline(t), regexp.MustCompile(`lease of 10\.66\.0\.\d+ obtained from 10\.66\.0\.1`)); err != nil {
+			t.Error(err)
+		}
+	}
+	wait("msg=ready")
+	lease()
+	run("ip", "link", "del", "x0")
+	wait("interface lost")
+	up()
+	wait("interface is back.*port=67")
+	lease()
+	if out, err := exec.Command(bin+"/bootctl", "--socket", socket, "status").CombinedOutput(); err != nil {
+		t.Errorf("bootctl status: %v\n%s", err, out)
+	}
+}
