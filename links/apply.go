@@ -1,10 +1,12 @@
 package links
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"syscall"
 	"time"
@@ -20,10 +22,19 @@ const (
 // Apply carries out a plan. All new boot directories are built before the
 // first one is switched, so that a full disk switches none. It stops at the
 // first failure, or when ctx is done, and returns the changes that are done in
-// any case; what is not done is as it was. A change that is done already, by
+// any case; what is not done is as it was. What it does is a generation, even
+// where it fails half-way. A change that is done already, by
 // an earlier Apply or by another process, counts as done.
 func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
-	if len(p.Changes) == 0 && len(p.Leftovers) == 0 {
+	settings, err := t.Settings()
+	if err != nil {
+		return nil, err
+	}
+	live := settings.LiveDir
+	if p.LiveDir != nil {
+		live = *p.LiveDir
+	}
+	if len(p.Changes) == 0 && len(p.Leftovers) == 0 && live == settings.LiveDir {
 		return nil, nil
 	}
 	dir, err := t.root.Open(".")
@@ -39,15 +50,40 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 	if err := t.sweep(); err != nil {
 		return nil, err
 	}
-	done, err = t.apply(ctx, dir, p.Changes)
+	if len(p.Changes) == 0 && live == settings.LiveDir {
+		return nil, dir.Sync()
+	}
+	rec, err := t.record()
 	if err != nil {
+		return nil, err
+	}
+	next := Generation{Why: cmp.Or(p.Why, "set-links"), LiveDir: live, Nodes: map[string]Links{}}
+	maps.Copy(next.Nodes, rec.last.Nodes)
+	for _, c := range p.Changes {
+		next.Nodes[c.Node] = c.New
+	}
+	begin := func() error {
+		if maps.Equal(next.Nodes, rec.last.Nodes) && next.LiveDir == rec.last.LiveDir {
+			return nil // another process was faster
+		}
+		if err := rec.write(next); err != nil {
+			return err
+		}
+		return t.change(func(s *Settings) { s.LiveDir = live })
+	}
+	done, err = t.apply(ctx, dir, p.Changes, begin)
+	if err != nil {
+		if rec.last.Why == next.Why {
+			err = errors.Join(err, rec.settle())
+		}
 		return done, errors.Join(err, t.sweep(), dir.Sync())
 	}
 	return done, dir.Sync()
 }
 
-// apply does the work of Apply under the lock.
-func (t *Tree) apply(ctx context.Context, dir *os.File, changes []Change) (done []Change, err error) {
+// apply does the work of Apply under the lock. It calls begin when all is
+// staged and nothing is switched.
+func (t *Tree) apply(ctx context.Context, dir *os.File, changes []Change, begin func() error) (done []Change, err error) {
 	states := make([]state, len(changes))
 	for i, c := range changes {
 		if states[i], err = t.stage(ctx, c); err != nil {
@@ -60,6 +96,9 @@ func (t *Tree) apply(ctx context.Context, dir *os.File, changes []Change) (done 
 		if err := t.sync(c.Node, states[i]); err != nil {
 			return nil, fmt.Errorf("node %q: %w", c.Node, err)
 		}
+	}
+	if err := begin(); err != nil {
+		return nil, err
 	}
 	for i, c := range changes {
 		if err := ctx.Err(); err != nil {

@@ -14,6 +14,10 @@
 // an administrator's own files in a boot directory are carried over as hard
 // links. What cannot be carried over is refused, never deleted.
 //
+// Each Apply is a Generation: what all nodes are linked to is written to
+// <root>/.bootd/generations before the first of them is switched, so that
+// PlanRollback can go back and Check can tell what is not as it should be.
+//
 // Plan looks, Apply acts; a Plan without changes writes nothing at all. Which
 // release a node gets is not known here. No name leads outside the root, and
 // one writer at a time holds the lock <root>/.bootd-links.lock. A Tree may be
@@ -27,6 +31,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"bootd/artifacts"
 	"bootd/internal/node"
@@ -46,7 +51,12 @@ const script = "script.ipxe"
 // returns them. An empty target means that there is no such link. Aliases are
 // further names of links that lead where Rootfs leads, in order, with a blank
 // between two: old initrds ask for "filesystem.squashfs".
-type Links struct{ Kernel, Initrd, Rootfs, Aliases string }
+type Links struct {
+	Kernel  string `json:"kernel,omitempty"`
+	Initrd  string `json:"initrd,omitempty"`
+	Rootfs  string `json:"rootfs,omitempty"`
+	Aliases string `json:"aliases,omitempty"`
+}
 
 // A link is one name of a boot directory and where it leads.
 type link struct{ name, target string }
@@ -116,6 +126,9 @@ func parseTarget(target string) (dir, id string, err error) {
 type Tree struct {
 	root     *os.Root
 	exchange func(dir *os.File, a, b string) error // swaps two entries of dir
+
+	mu    sync.Mutex
+	cache map[int]cachedGeneration
 }
 
 // Open opens the tree under root, which must exist.

@@ -73,9 +73,17 @@ func newTreeIn(tb testing.TB, dir string) *Tree {
 		if left, err := tree.leftovers(); err != nil || len(left) > 0 {
 			tb.Errorf("leftovers: got %q, %v, want none", left, err)
 		}
+		if found, err := tree.Check(nil); !spoiled(tb) && (err != nil || len(found) > 0) {
+			tb.Errorf("check after the test: got %v, %v, want nothing", found, err)
+		}
 		must(tb, tree.Close())
 	})
 	return tree
+}
+
+// spoiled reports whether the test leaves a tree as nobody should.
+func spoiled(tb testing.TB) bool {
+	return strings.HasPrefix(tb.Name(), "TestCurrent/") || strings.HasPrefix(tb.Name(), "TestCheck/")
 }
 
 func open(tb testing.TB, dir string) *Tree {

@@ -55,6 +55,8 @@ type Plan struct {
 	Unchanged []string  // nodes that are linked as wanted
 	Refused   []Refusal // nodes that Apply will not touch
 	Leftovers []string  // directories left by a run that was killed
+	Why       string    // for the record; empty: set-links
+	LiveDir   *string   // becomes that of the settings; nil: it stays
 }
 
 // Plan compares what is wanted with what is linked. It changes nothing. What
@@ -86,10 +88,15 @@ func (t *Tree) Plan(wanted []Wanted) (Plan, error) {
 
 func (t *Tree) planNode(p *Plan, w Wanted, targets func(Wanted) (Links, error)) error {
 	want, err := targets(w)
-	if err != nil {
-		return err
+	return t.planLinks(p, w.Node, want, err)
+}
+
+// planLinks adds what it takes to link a node; bad is why the links cannot be.
+func (t *Tree) planLinks(p *Plan, name string, want Links, bad error) error {
+	if bad != nil {
+		return bad
 	}
-	have, err := t.inspect(w.Node)
+	have, err := t.inspect(name)
 	if err == nil {
 		err = have.hinders(want)
 	}
@@ -97,9 +104,9 @@ func (t *Tree) planNode(p *Plan, w Wanted, targets func(Wanted) (Links, error)) 
 	case err != nil:
 		return err
 	case have.links == want:
-		p.Unchanged = append(p.Unchanged, w.Node)
+		p.Unchanged = append(p.Unchanged, name)
 	default:
-		p.Changes = append(p.Changes, Change{Node: w.Node, Old: have.links, New: want})
+		p.Changes = append(p.Changes, Change{Node: name, Old: have.links, New: want})
 	}
 	return nil
 }

@@ -55,17 +55,13 @@ func (t *Tree) current(name string) (Current, error) {
 	if err != nil {
 		return Current{}, err
 	}
-	role, id, err := l.release()
-	if err != nil {
+	if _, _, err := l.release(); err != nil {
 		return Current{}, t.unlessReplaced(name, info, err)
 	}
 	if err := t.resolve(l); err != nil {
 		return Current{}, err
 	}
-	return Current{
-		Dir: role, Release: id,
-		Kernel: l.Kernel[len("../"):], Initrd: l.Initrd[len("../"):], Squashfs: l.Rootfs[len("../"):],
-	}, nil
+	return l.current()
 }
 
 // unlessReplaced returns err, or errReplaced where the boot directory is no

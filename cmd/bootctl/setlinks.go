@@ -113,11 +113,10 @@ func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	roles, err := s.override(c.Inventory)
-	if err != nil {
+	if err := checkLiveDir(s.liveDir); err != nil {
 		return err
 	}
-	if err := checkLiveDir(s.liveDir); err != nil {
+	if _, err := s.override(c.Inventory, links.Settings{}); err != nil {
 		return err
 	}
 	tree, err := s.open(c)
@@ -125,6 +124,15 @@ func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer tree.Close()
+	settings, err := tree.Settings()
+	if err != nil {
+		return err
+	}
+	roles, err := s.override(c.Inventory, settings)
+	if err != nil {
+		return err
+	}
+	nodes = pinned(nodes, settings)
 	r := newReport(c.Root, s.dryRun)
 	r.roles, r.config, r.liveDir, r.quiet = roles, s.config, s.liveDir, s.json
 	if !s.json {
@@ -205,13 +213,30 @@ func pickNodes(inv *node.Inventory, lists []string) ([]node.Node, error) {
 	return nodes, nil
 }
 
-// override returns the roles with what the flags say instead of the
-// configuration.
-func (s setLinks) override(inv *node.Inventory) (map[string]node.Role, error) {
+// pinned returns the nodes with the pins of "bootctl release pin", which count
+// more than those of the configuration.
+func pinned(nodes []node.Node, s links.Settings) []node.Node {
+	nodes = slices.Clone(nodes)
+	for i, n := range nodes {
+		nodes[i].Release = cmp.Or(s.Nodes[n.Name], n.Release)
+	}
+	return nodes
+}
+
+// pinnedRoles does so for roles.
+func pinnedRoles(inv *node.Inventory, s links.Settings) map[string]node.Role {
 	roles := map[string]node.Role{}
 	for name, r := range inv.Roles() {
+		r.Release = cmp.Or(s.Roles[name], r.Release)
 		roles[name] = r
 	}
+	return roles
+}
+
+// override returns the roles with what the flags say instead of the
+// configuration and the settings.
+func (s setLinks) override(inv *node.Inventory, settings links.Settings) (map[string]node.Role, error) {
+	roles := pinnedRoles(inv, settings)
 	for _, x := range s.channels {
 		name, channel, err := s.forRole("--channel", x, inv)
 		if err != nil {
@@ -281,6 +306,7 @@ func (s setLinks) apply(ctx context.Context, tree *links.Tree, r *report) (apply
 	if err != nil {
 		return nil, err
 	}
+	plan.LiveDir = &s.liveDir
 	done := plan.Changes
 	if !s.dryRun {
 		done, applyErr = tree.Apply(ctx, plan)

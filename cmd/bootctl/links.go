@@ -1,0 +1,374 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"bootd/internal/cli"
+	"bootd/internal/config"
+	"bootd/links"
+
+	"github.com/spf13/cobra"
+)
+
+func linksCommand() *cobra.Command {
+	cmd := cli.Group(&cobra.Command{
+		Use:     "links",
+		Short:   "See, check and take back changes of boot directories",
+		Example: "  bootctl links list\n  bootctl links rollback",
+	})
+	cmd.AddCommand(linksListCommand(), linksShowCommand(), linksDiffCommand(), linksRollbackCommand(), linksCheckCommand(), linksPruneCommand())
+	return cmd
+}
+
+// A treeRun is what a command does with an open tree.
+type treeRun func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error
+
+// inTree makes RunE of a command that works in a tree.
+func inTree(p *place, run treeRun) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		c, err := p.load()
+		if err != nil {
+			return err
+		}
+		tree, err := p.open(c)
+		if err != nil {
+			return err
+		}
+		defer tree.Close()
+		return run(cmd, c, tree)
+	}
+}
+
+// genArg reads the number of a generation; without one it is def.
+func genArg(cmd *cobra.Command, args []string, i, def int) (int, error) {
+	if len(args) <= i {
+		return def, nil
+	}
+	id, err := strconv.Atoi(args[i])
+	if err != nil || id < 1 {
+		return 0, cli.UsageError(cmd, fmt.Errorf("%q is not the number of a generation", args[i]))
+	}
+	return id, nil
+}
+
+// noSuch adds where to find the numbers.
+func noSuch(err error) error {
+	if errors.Is(err, links.ErrNoGeneration) {
+		return cli.Hint(err, "bootctl links list shows which there are")
+	}
+	return err
+}
+
+func linksListCommand() *cobra.Command {
+	var p place
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list [flags]", Short: "List the generations of the boot directories", Args: cli.NoArgs,
+		Example: "  bootctl links list",
+		RunE: inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
+			list, err := listGenerations(tree)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), list)
+			}
+			return printGenerations(cmd.OutOrStdout(), list)
+		}),
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
+	return cmd
+}
+
+// A genLine is a generation in a list. Its JSON form only ever grows.
+type genLine struct {
+	ID      int       `json:"id"`
+	Time    time.Time `json:"time"`
+	Why     string    `json:"why"`
+	Nodes   int       `json:"nodes"`
+	Changed int       `json:"changed"` // nodes that the generation before links otherwise
+	LiveDir string    `json:"live_dir,omitempty"`
+}
+
+func listGenerations(tree *links.Tree) ([]genLine, error) {
+	ids, err := tree.GenerationIDs()
+	if err != nil {
+		return nil, err
+	}
+	list := []genLine{}
+	var before links.Generation
+	for _, id := range ids {
+		g, err := tree.Generation(id)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, genLine{g.ID, g.Time, g.Why, len(g.Nodes), len(differ(before, g)), g.LiveDir})
+		before = g
+	}
+	return list, nil
+}
+
+// differ returns the nodes that two generations link differently.
+func differ(a, b links.Generation) (names []string) {
+	all := maps.Clone(a.Nodes)
+	if all == nil {
+		all = map[string]links.Links{}
+	}
+	maps.Copy(all, b.Nodes)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if a.Nodes[name] != b.Nodes[name] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func printGenerations(w io.Writer, list []genLine) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "No generation yet: nothing was linked here.")
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "GENERATION\tTIME\tNODES\tCHANGED\tBY")
+	for _, g := range list {
+		fmt.Fprintf(tw, "%d\t%s\t%d\t%d\t%s\n", g.ID, g.Time.Local().Format(time.DateTime), g.Nodes, g.Changed, cli.Printable(g.Why))
+	}
+	return tw.Flush()
+}
+
+func linksShowCommand() *cobra.Command {
+	var p place
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "show [GENERATION] [flags]", Short: "Show what a generation links, the last one unless said",
+		Example: "  bootctl links show 3", Args: cobra.MaximumNArgs(1),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		id, err := genArg(cmd, args, 0, 0)
+		if err != nil {
+			return err
+		}
+		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
+			g, err := tree.Generation(id)
+			switch {
+			case err != nil:
+				return noSuch(err)
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), g)
+			}
+			return printGeneration(cmd.OutOrStdout(), g)
+		})(cmd, nil)
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func printGeneration(w io.Writer, g links.Generation) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "NODE\tRELEASE\tROOTFS")
+	for _, name := range slices.Sorted(maps.Keys(g.Nodes)) {
+		l := g.Nodes[name]
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", name, told(l), cli.Printable(l.Rootfs))
+	}
+	return tw.Flush()
+}
+
+// told names the release of links.
+func told(l links.Links) string {
+	switch id := l.Release(); {
+	case l == links.Links{}:
+		return "-"
+	case id == "":
+		return "(broken)"
+	default:
+		return cli.Printable(id)
+	}
+}
+
+func linksDiffCommand() *cobra.Command {
+	var p place
+	cmd := &cobra.Command{
+		Use: "diff [FROM [TO]] [flags]", Short: "Show what changed between two generations",
+		Long: `Shows the nodes that two generations link differently: the last two, or FROM
+and the last one, or FROM and TO.`,
+		Example: "  bootctl links diff 3 5", Args: cobra.MaximumNArgs(2),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		from, err := genArg(cmd, args, 0, -1)
+		if err != nil {
+			return err
+		}
+		to, err := genArg(cmd, args, 1, 0)
+		if err != nil {
+			return err
+		}
+		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
+			return diffGenerations(cmd.OutOrStdout(), tree, from, to)
+		})(cmd, nil)
+	}
+	p.flags(cmd)
+	return cmd
+}
+
+func diffGenerations(w io.Writer, tree *links.Tree, from, to int) error {
+	a, err := tree.Generation(from)
+	if err != nil {
+		return noSuch(err)
+	}
+	b, err := tree.Generation(to)
+	if err != nil {
+		return noSuch(err)
+	}
+	for _, name := range differ(a, b) {
+		was, is := told(a.Nodes[name]), told(b.Nodes[name])
+		if was == is {
+			is += " (other files)"
+		}
+		fmt.Fprintf(w, "%s: %s -> %s\n", name, was, is)
+	}
+	if a.LiveDir != b.LiveDir {
+		fmt.Fprintf(w, "rd.live.dir: %q -> %q\n", a.LiveDir, b.LiveDir)
+	}
+	return nil
+}
+
+func linksRollbackCommand() *cobra.Command {
+	var p place
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: "rollback [GENERATION] [flags]", Short: "Link all nodes as a generation did, the one before the last unless said",
+		Long: `Links every node as the generation did, to the byte, and records that as a new
+generation, so that a second rollback takes the first one back. Nodes that the
+generation does not have stay as they are. A node whose release is gone stays
+too, and is an error.`,
+		Example: "  bootctl links rollback --dry-run", Args: cobra.MaximumNArgs(1),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		id, err := genArg(cmd, args, 0, -1)
+		if err != nil {
+			return err
+		}
+		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
+			return rollbackTo(cmd.Context(), tree, id, dryRun, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		})(cmd, nil)
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change and change nothing")
+	return cmd
+}
+
+func rollbackTo(ctx context.Context, tree *links.Tree, id int, dryRun bool, stdout, stderr io.Writer) error {
+	plan, stay, err := tree.PlanRollback(id)
+	if err != nil {
+		return noSuch(err)
+	}
+	done, word := plan.Changes, "would change"
+	var applyErr error
+	if !dryRun {
+		word = "changed"
+		done, applyErr = tree.Apply(ctx, plan)
+	}
+	for _, c := range done {
+		fmt.Fprintf(stdout, "%s %s: %s -> %s\n", word, c.Node, told(c.Old), told(c.New))
+	}
+	for _, name := range stay {
+		fmt.Fprintf(stdout, "left %s as it is: the generation does not have it\n", name)
+	}
+	fmt.Fprintf(stdout, "%s %d, %d unchanged\n", word, len(done), len(plan.Unchanged))
+	for _, r := range plan.Refused {
+		cli.Tell(program, stderr, r.Err.Error())
+	}
+	switch failed := len(plan.Changes) - len(done) + len(plan.Refused); {
+	case applyErr != nil:
+		return cli.Error{Err: applyErr, Code: partial(len(done) + len(plan.Unchanged)), Hint: writeHint(applyErr)}
+	case failed > 0:
+		return cli.Error{Err: fmt.Errorf("%d nodes failed", failed), Code: partial(len(done) + len(plan.Unchanged))}
+	}
+	return nil
+}
+
+// partial is the exit status where some failed and good others did not.
+func partial(good int) int {
+	if good > 0 {
+		return cli.Partial
+	}
+	return cli.Failure
+}
+
+func linksCheckCommand() *cobra.Command {
+	var p place
+	cmd := &cobra.Command{
+		Use: "check [flags]", Short: "Find what is wrong with the boot directories", Args: cli.NoArgs,
+		Long: `Finds links that dangle, leave the root or lead into two releases, links that
+somebody else changed, directories of nodes that are not in the inventory, and
+what a killed run left. It changes nothing, prints one line for each finding,
+and ends with status 1 if there is one.`,
+		Example: "  bootctl links check",
+		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			found, err := tree.Check(func(name string) bool { _, ok := c.Inventory.ByName(name); return ok })
+			if err != nil {
+				return err
+			}
+			for _, f := range found {
+				fmt.Fprintln(cmd.OutOrStdout(), cli.Printable(f.String()))
+			}
+			if len(found) > 0 {
+				return cli.Hint(fmt.Errorf("%d findings", len(found)), "bootctl set-links makes links right, bootctl links prune shows directories of nodes that are gone")
+			}
+			return nil
+		}),
+	}
+	p.flags(cmd)
+	return cmd
+}
+
+func linksPruneCommand() *cobra.Command {
+	var p place
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "prune [flags]", Short: "Remove boot directories of nodes that are not in the inventory", Args: cli.NoArgs,
+		Long: `Shows the boot directories of nodes that are not in the inventory, and removes
+them with --yes. Those that hold files of an administrator are refused. A
+rollback brings them back.`,
+		Example: "  bootctl links prune --yes",
+		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			gone, err := tree.PlanPrune(func(name string) bool { _, ok := c.Inventory.ByName(name); return ok })
+			if err != nil {
+				return err
+			}
+			if !yes {
+				for _, name := range gone {
+					fmt.Fprintf(cmd.OutOrStdout(), "would remove %s\n", name)
+				}
+				return nil
+			}
+			done, refused, err := tree.Prune(cmd.Context(), gone)
+			for _, name := range done {
+				fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", name)
+			}
+			for _, r := range refused {
+				cli.Tell(program, cmd.ErrOrStderr(), r.Err.Error())
+			}
+			if err == nil && len(refused) > 0 {
+				err = fmt.Errorf("%d of %d directories were not removed", len(refused), len(gone))
+			}
+			if err != nil {
+				return cli.Error{Err: err, Code: partial(len(done))}
+			}
+			return nil
+		}),
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&yes, "yes", false, "remove them")
+	return cmd
+}
