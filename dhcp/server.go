@@ -285,9 +285,12 @@ func (s *Server) handle(l *link, x *exchange, out *outbox) {
 				"err", p, "packet", fmt.Sprintf("%x", x.buf[:x.n]), "stack", string(debug.Stack()))
 		}
 	}()
-	waited := time.Since(x.arrived)
-	if waited > maxAge {
+	switch waited := time.Since(x.arrived); {
+	case waited > maxAge:
 		s.Metrics.dropped("too old")
+		return
+	case waited > shedAge && looksLikeDiscover(x.buf[:x.n]):
+		s.Metrics.dropped("overload")
 		return
 	}
 	if err := x.parse(x.buf[:x.n]); err != nil {
@@ -300,15 +303,18 @@ func (s *Server) handle(l *link, x *exchange, out *outbox) {
 	x.relay = readRelay(x.opts.get(optAgent), x.from.Port())
 	x.unicast = x.unicast && !x.GIAddr.IsValid() || x.relay.unicast
 	s.Metrics.received(x.Type)
-	if x.Type == Discover && waited > shedAge {
-		s.Metrics.dropped("overload")
-		return
-	}
 	if s.tooMany(&x.request, x.arrived) {
 		s.Metrics.dropped("too many")
 		return
 	}
 	x.answer(s, out)
+}
+
+// looksLikeDiscover reports whether a packet is a DISCOVER by its first option,
+// which the message type is with every client known: to shed load by it must
+// cost next to nothing.
+func looksLikeDiscover(b []byte) bool {
+	return len(b) > headerLen+2 && b[headerLen] == optMessageType && b[headerLen+2] == byte(Discover)
 }
 
 // commitLoop writes lease changes to disk, all that wait in one batch, and
