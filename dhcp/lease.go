@@ -96,6 +96,8 @@ type record struct {
 	state   State
 	known   bool // its client is of the inventory: strangers do not get the address; not stored
 	booting bool // it was firmware or iPXE that asked; not stored
+	told    bool // a Turn said that it began, or it did before the start; not stored
+	renamed bool // since then its client calls itself something else; not stored
 	saidMAC bool // its client identifier was its MAC address, as that of most
 	start   int64
 	expires int64
@@ -120,6 +122,14 @@ func (r *record) hear(id, host []byte) {
 	case r.said == nil || r.said.clientID != string(id) || r.said.hostname != string(host):
 		r.said = &said{string(id), string(host)}
 	}
+}
+
+// hostname is what the client calls itself.
+func (r *record) hostname() string {
+	if r.said == nil {
+		return ""
+	}
+	return r.said.hostname
 }
 
 func (r *record) view() Lease {

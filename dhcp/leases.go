@@ -32,6 +32,11 @@ type Leases struct {
 	offered  map[uint32]*offer
 	holds    *list.List // of *offer, the first to expire first
 	ending   wheel      // leases that have not ended, or not been noticed to
+
+	version  uint64 // see Version
+	followed bool   // somebody fetches turns
+	turns    []Turn
+	lost     int // turns that had no room
 }
 
 // A space is the addresses of one subnet.
@@ -84,7 +89,7 @@ func (l *Leases) Load(journal interface {
 		if err != nil {
 			return err
 		}
-		l.byAddr[addr] = r
+		l.byAddr[addr], r.told = r, r.state == Bound
 		if r.key.id != 0 {
 			l.byKey[r.key] = r // a client's last lease is the one it has
 		}
@@ -105,6 +110,7 @@ func (l *Leases) forgetLocked(r *record) {
 func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.version++ // machines may be called something else
 	l.spaces, l.reserved, l.ending = map[uint32]*space{}, map[uint32]bool{}, newWheel()
 	for i := range subnets {
 		l.spaces[number(subnets[i].Prefix.Addr())] = newSpace(&subnets[i], classes)
@@ -186,6 +192,7 @@ func (l *Leases) expireLocked(now int64) {
 			l.dropLocked(r) // its record stays on disk until the address is leased: it has expired
 			return
 		}
+		l.overLocked(r)
 		l.idleLocked(r)
 	})
 	for el := l.holds.Front(); el != nil; el = l.holds.Front() {
@@ -199,6 +206,7 @@ func (l *Leases) expireLocked(now int64) {
 
 // dropLocked forgets a lease and frees its address.
 func (l *Leases) dropLocked(r *record) {
+	l.overLocked(r)
 	r.unchain()
 	l.forgetLocked(r)
 	l.freeLocked(r.addr)
@@ -502,6 +510,8 @@ func (l *Leases) bindLocked(c claim, now int64) (changes []store.Change) {
 		l.byKey[c.key], l.byAddr[asked] = r, r
 	}
 	r.unchain()
+	l.version++
+	r.renamed = r.renamed || r.told && r.hostname() != string(c.hostname)
 	r.state, r.expires = Bound, now+int64(c.dur/time.Second)
 	r.known, r.booting = !c.stranger(), c.booting
 	r.hear(c.clientID, c.hostname)
@@ -528,6 +538,7 @@ func (l *Leases) Release(k key, addr netip.Addr, at time.Time) ([]store.Change, 
 		return nil, false
 	}
 	r.unchain()
+	l.overLocked(r)
 	r.state, r.expires = Released, at.Unix()
 	l.ending.put(r)
 	return []store.Change{r.put()}, true

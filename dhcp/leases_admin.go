@@ -80,6 +80,7 @@ func (l *Leases) End(a netip.Addr, at time.Time) (was Lease, changes []store.Cha
 		return was, []store.Change{remove(r.addr)}, true
 	}
 	r.unchain()
+	l.overLocked(r)
 	r.state, r.expires = Released, at.Unix()
 	l.ending.put(r)
 	return was, []store.Change{r.put()}, true
@@ -245,6 +246,9 @@ func (l *Leases) grantLocked(g *grant, now int64) []store.Change {
 	r.unchain()
 	r.state, r.start, r.expires = g.lease.State, g.lease.Start.Unix(), g.lease.Expires.Unix()
 	l.ending.put(r)
+	if !g.exact && g.lease.Active(time.Unix(now, 0)) {
+		r.told = true // an import is no news: it would be too many at once
+	}
 	changes[len(changes)-1] = r.put()
 	return changes
 }
@@ -257,6 +261,7 @@ func (l *Leases) quarantineLocked(g *grant) []store.Change {
 	}
 	bad := &record{addr: a, key: g.key, state: Declined, start: g.lease.Start.Unix(), expires: g.lease.Expires.Unix()}
 	l.byAddr[a] = bad
+	l.version++
 	l.ending.put(bad)
 	l.markLocked(a, true)
 	return []store.Change{bad.put()}

@@ -40,6 +40,14 @@ func (s *Server) now() (time.Time, bool) {
 	return s.clock.now(), true
 }
 
+// Now returns the time by which leases end.
+func (s *Server) Now() time.Time {
+	if now, serving := s.now(); serving {
+		return now
+	}
+	return time.Now()
+}
+
 // Free ends the lease of an address, whoever has it. When it returns, that is
 // on disk. It reports whether there was one in force, and returns it as it
 // was.

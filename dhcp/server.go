@@ -336,6 +336,8 @@ func (s *Server) commitLoop() {
 		s.Metrics.committed(len(batch), time.Since(start), err)
 		if err != nil {
 			s.Log.Error("leases not on disk, so not acknowledged", "leases", len(batch), "err", err)
+		} else {
+			s.Leases.committed(changes)
 		}
 		for i := range batch {
 			batch[i].settle(&out, err)

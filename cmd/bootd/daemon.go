@@ -182,7 +182,7 @@ func (d *daemon) openState() error {
 		return fmt.Errorf("leases: %w", err)
 	}
 	d.dhcp.Configure(subnets(d.cfg), classes(d.cfg), d.world.Load())
-	return nil
+	return d.keepLeaseFile()
 }
 
 func (d *daemon) bindDHCP() (err error) {
@@ -321,6 +321,7 @@ func (d *daemon) components() []component {
 		{"dhcp", func(ctx context.Context) error { return d.dhcp.Run(ctx, d.ports) }},
 		{"admin", d.serveHTTP(&http.Server{Handler: admin.Handler(d), ReadHeaderTimeout: 5 * time.Second}, d.admin)},
 	}
+	list = append(list, d.leaseFollowers()...)
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{

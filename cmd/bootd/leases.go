@@ -11,8 +11,8 @@ import (
 )
 
 // Leases implements admin.Backend.
-func (d *daemon) Leases(f lease.Filter, now time.Time) iter.Seq[lease.Lease] {
-	w := d.world.Load()
+func (d *daemon) Leases(f lease.Filter) iter.Seq[lease.Lease] {
+	w, now := d.world.Load(), d.dhcp.Now()
 	return func(yield func(lease.Lease) bool) {
 		if f.Addr.IsValid() {
 			if l, ok := d.dhcp.Leases.ByAddr(f.Addr); ok {
@@ -79,7 +79,7 @@ func (d *daemon) AddLease(l lease.Lease) (lease.Lease, bool, error) {
 	}
 	asked.Expires = expires
 	outcome, added, err := d.dhcp.Assign(asked)
-	return d.world.Load().lease(added, time.Now()), outcome != dhcp.Kept, err
+	return d.world.Load().lease(added, d.dhcp.Now()), outcome != dhcp.Kept, err
 }
 
 // EndLease implements admin.Backend.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"bootd/internal/lab"
 )
@@ -185,4 +186,112 @@ func (s *site) leaser(file string, args ...string) *lab.Proc {
 	}
 	s.line(p, `DHCP, (IP range|static leases)`)
 	return p
+}
+
+// configure changes the text of the configuration and starts the daemon anew.
+func (s *site) configure(change func(string) string) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.config)
+	if err == nil {
+		err = os.WriteFile(s.config, []byte(change(string(text))), 0o644)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.daemon.Stop(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.start()
+}
+
+// wantFile waits until a file matches.
+func (s *site) wantFile(path, pattern string) string {
+	s.t.Helper()
+	re := regexp.MustCompile(`(?m)` + pattern)
+	for ctx := lab.Deadline(s.t); ; {
+		text, err := os.ReadFile(path)
+		if err == nil && re.Match(text) {
+			return string(text)
+		}
+		select {
+		case <-ctx.Done():
+			s.t.Fatalf("%s: got %q, %v, want %q", path, text, err, pattern)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// The programs of a site that had dnsmasq work on: its lease file is kept, with
+// the names that set-sqfs-links.sh looks for, and a dnsmasq that starts with it
+// gives every machine the address it had; a --dhcp-script is run.
+func TestLeaseFollowers(t *testing.T) {
+	t.Parallel()
+	node := m001
+	s := newSite(t, 0, node)
+	c, err := s.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const bmc, guest = "52:54:00:ee:00:01", "52:54:00:ee:00:02"
+	file, told := filepath.Join(s.Dir, "dnsmasq.leases"), filepath.Join(s.Dir, "told")
+	script := filepath.Join(s.Dir, "hook.sh")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"$*\" $(env | grep -E '^(DNSMASQ|BOOTD)_' | grep -v -E 'EXPIRES|REMAINING' | sort) >> "+told+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("1900000000 52:54:00:ee:00:09 10.77.0.109 theirs *\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(func(text string) string {
+		text = strings.Replace(text, "    address: "+node.Address, "    address: "+node.Address+"\n    bmc: "+bmc, 1)
+		return fmt.Sprintf("leases: {file: %s, hooks: [%s]}\n%s", file, script, text)
+	})
+	s.wantFile(file+".before-bootd", `^1900000000 52:54:00:ee:00:09 10\.77\.0\.109 theirs \*$`)
+
+	want := map[string]string{}
+	for mac, args := range map[string][]string{node.MAC.String(): {"-x", "hostname:localhost"}, bmc: {"-C"}, guest: {"-x", "hostname:guest.example.com"}} {
+		s.setMAC(c, mac)
+		want[mac] = s.udhcpc(c, args...)
+	}
+	s.wantFile(file, `^\d{10} `+node.MAC.String()+` 10\.77\.0\.11 ncn-m001 01:`+node.MAC.String()+`$`)
+	s.wantFile(file, `^\d{10} `+bmc+` `+want[bmc]+` ncn-m001-mgmt \*$`)
+	s.wantFile(file, `^\d{10} `+guest+` `+want[guest]+` guest 01:`+guest+`$`)
+	// As source 004 finds its nodes and counts their BMCs.
+	out, err := exec.Command("sh", "-c", `grep -Eo '(ncn-[mw][0-9]+|fmn[0-9]+)' `+file+` | sort -u; grep -c mgmt `+file).Output()
+	if err != nil || string(out) != "ncn-m001\n1\n" {
+		t.Errorf("grep: got %q, %v, want ncn-m001 and 1", out, err)
+	}
+
+	s.setMAC(c, guest)
+	s.udhcpc(c, "-x", "hostname:other")
+	s.bootctl("leases", "release", bmc)
+	s.bootctl("leases", "add", bmc, want[bmc])
+	log := s.wantFile(told, `(?s)del `+bmc+`.*add `+bmc)
+	for _, line := range []string{
+		`^add ` + node.MAC.String() + ` 10\.77\.0\.11 ncn-m001 BOOTD_NODE=ncn-m001 DNSMASQ_CLIENT_ID=01:` + node.MAC.String() + ` DNSMASQ_DATA_MISSING=1 DNSMASQ_INTERFACE=br0 DNSMASQ_SUPPLIED_HOSTNAME=localhost$`,
+		`^add ` + bmc + ` \S+ ncn-m001-mgmt BOOTD_NODE=ncn-m001-mgmt DNSMASQ_DATA_MISSING=1 DNSMASQ_INTERFACE=br0$`,
+		`^add ` + guest + ` \S+ guest DNSMASQ_CLIENT_ID=01:` + guest + ` .*=guest\.example\.com$`,
+		`^old ` + guest + ` \S+ other `,
+		`^del ` + bmc + ` \S+ ncn-m001-mgmt `,
+	} {
+		wantMatch(t, "hooks", log, line)
+	}
+	if n := strings.Count(log, "\n"); n != 6 {
+		t.Errorf("hooks: got %d events, want 6\n%s", n, log)
+	}
+
+	// dnsmasq takes over, with our file as its own.
+	s.wantFile(file, ` `+bmc+` `)
+	if err := s.daemon.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	peer := s.leaser(file, "--dhcp-range=10.77.0.100,10.77.0.199,1h", "--dhcp-host="+node.MAC.String()+","+node.Address)
+	for mac, addr := range want {
+		s.setMAC(c, mac)
+		if got := s.udhcpc(c); got != addr {
+			t.Errorf("%s: got %s from dnsmasq, want %s as from bootd", mac, got, addr)
+		}
+	}
+	if out := peer.String(); strings.Contains(out, "ignoring") || strings.Contains(out, "failed") {
+		t.Errorf("dnsmasq: got\n%s", out)
+	}
 }

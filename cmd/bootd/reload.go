@@ -74,6 +74,7 @@ func unchangeable(old, new *config.Config) error {
 		{"admin.socket", old.Admin == new.Admin},
 		{"http", old.HTTP == new.HTTP},
 		{"tftp", old.TFTP == new.TFTP},
+		{"leases", old.Leases.File == new.Leases.File && slices.Equal(old.Leases.Hooks, new.Leases.Hooks)},
 		{"interfaces, server addresses or mode: proxy of the subnets", slices.Equal(sockets(old), sockets(new))},
 	} {
 		if !fixed.same {

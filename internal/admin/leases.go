@@ -18,7 +18,7 @@ import (
 // A DHCP answers for the DHCP server. Its methods are called concurrently.
 type DHCP interface {
 	// Leases returns the leases by address. It need not apply the filter.
-	Leases(f lease.Filter, now time.Time) iter.Seq[lease.Lease]
+	Leases(f lease.Filter) iter.Seq[lease.Lease]
 	// AddLease leases an address by hand, and is on disk when it returns. It
 	// reports whether that changed anything.
 	AddLease(l lease.Lease) (lease.Lease, bool, error)
@@ -119,7 +119,7 @@ func listLeases(w http.ResponseWriter, r *http.Request, b DHCP) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := bufio.NewWriterSize(w, streamBuf)
 	enc := json.NewEncoder(out)
-	for l := range b.Leases(f, time.Now()) {
+	for l := range b.Leases(f) {
 		if f.Match(&l) && enc.Encode(&l) != nil {
 			return
 		}
@@ -161,7 +161,7 @@ func endLeases(b DHCP, which string) ([]lease.Lease, error) {
 		return nil, err
 	}
 	found, ended := false, []lease.Lease{}
-	for l := range b.Leases(f, time.Now()) {
+	for l := range b.Leases(f) {
 		if !f.Match(&l) {
 			continue
 		}

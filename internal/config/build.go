@@ -53,6 +53,7 @@ func (b *builder) config(r raw) *Config {
 			Enabled: b.boolean(top.key("tftp", "enabled"), r.TFTP.Enabled, true),
 			Port:    b.port(top.key("tftp", "port"), r.TFTP.Port, 69),
 		},
+		Leases: b.followers(top.key("leases"), r.Leases),
 	}
 	b.paths(c)
 	for i, s := range r.Subnets {
@@ -84,6 +85,9 @@ func (b *builder) paths(c *Config) {
 	if inside(c.Admin.Socket, c.Root) {
 		b.add(top.key("admin", "socket"), "%q is inside root %q, which is served to everybody", c.Admin.Socket, c.Root)
 	}
+	if inside(c.Leases.File, c.Root) {
+		b.add(top.key("leases", "file"), "%q is inside root %q, which is served to everybody", c.Leases.File, c.Root)
+	}
 	// sockaddr_un has 108 bytes, the last of them NUL (unix(7)).
 	if n := len(c.Admin.Socket); n > 107 {
 		b.add(top.key("admin", "socket"), "%q is %d bytes long: the system allows 107 for a socket", c.Admin.Socket, n)
@@ -97,6 +101,17 @@ func (b *builder) signers(c *Config, r raw) {
 			b.add(place{}.item("roles", i, role.Name).key("require-signature"), "signers: is missing, so no signature counts")
 		}
 	}
+}
+
+func (b *builder) followers(at place, r rawLeases) Leases {
+	l := Leases{File: b.path(at.key("file"), r.File, "")}
+	for i, s := range r.Hooks {
+		if s == "" {
+			b.add(at.item("hooks", i, ""), "%v", errMissing)
+		}
+		l.Hooks = append(l.Hooks, b.path(at.item("hooks", i, ""), s, ""))
+	}
+	return l
 }
 
 // inside reports whether path is dir or below it. Both are clean; "" is

@@ -53,6 +53,7 @@ type Config struct {
 	Admin     Admin
 	HTTP      HTTP
 	TFTP      TFTP
+	Leases    Leases
 	Subnets   []Subnet // none: no DHCP is served
 	Classes   []Class  // at most MaxClasses; where two say different things of a client, the first wins
 	Inventory *node.Inventory
@@ -115,6 +116,12 @@ type HTTP struct {
 type TFTP struct {
 	Enabled bool // false: nothing listens, and machines without HTTP boot do not boot
 	Port    uint16
+}
+
+// A Leases says who is told of leases.
+type Leases struct {
+	File  string   // kept up to date as the lease file of dnsmasq; empty: none
+	Hooks []string // programs run when a lease begins or ends, as dnsmasq's --dhcp-script
 }
 
 // An Option adds a rule that this package does not know.

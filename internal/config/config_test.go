@@ -44,6 +44,7 @@ func TestReference(t *testing.T) {
 		Log:   Log{slog.LevelInfo, Text},
 		Admin: Admin{"/run/bootd/bootd.sock"},
 		HTTP:  HTTP{80}, TFTP: TFTP{true, 69},
+		Leases: Leases{"/run/bootd/dnsmasq.leases", []string{"/usr/local/sbin/lease-changed"}},
 		Subnets: []Subnet{{
 			Interface: "eth1", Prefix: netip.MustParsePrefix("10.1.0.0/16"), Server: addr("10.1.0.1"),
 			Pools: []Pool{

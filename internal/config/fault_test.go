@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 		// keys and kinds
 		{"root: /a\n|subnet: []\n", `x.yaml:%P: unknown key "subnet": did you mean "subnets"?`},
 		{"|Root: /a\n", `x.yaml:%P: unknown key "Root": did you mean "root"?`},
-		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, kernels, signers, log, admin, http, tftp, subnets, classes, roles, nodes`},
+		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, kernels, signers, log, admin, http, tftp, leases, subnets, classes, roles, nodes`},
 		{"http: {|enabled: false}\n", `x.yaml:%P: http: unknown key "enabled": known here are port`},
 		{subnet("|boot_lease: 20m"), `x.yaml:%P: subnets[0]: unknown key "boot_lease": did you mean "boot-lease"?`},
 		{host("|mac: 1"), `x.yaml:%P: nodes[0] "a": unknown key "mac": did you mean "macs"?`},
@@ -107,6 +107,11 @@ func TestFaults(t *testing.T) {
 		{"http: {port: |-1}\n", `x.yaml:%P: http: port: "-1" is not a port from 1 to 65535`},
 		{"tftp: {port: |tftp}\n", `x.yaml:%P: tftp: port: "tftp" is not a port from 1 to 65535`},
 		{"tftp: {enabled: |no}\n", `x.yaml:%P: tftp: enabled: "no" is not true or false`},
+		{"leases: {file: |dnsmasq.leases}\n", `x.yaml:%P: leases: file: "dnsmasq.leases" is not an absolute path`},
+		{"leases: {file: |/var/www/boot/leases}\n", `x.yaml:%P: leases: file: "/var/www/boot/leases" is inside root "/var/www", which is served to everybody`},
+		{"leases: {hooks: |/bin/true}\n", `x.yaml:%P: leases: hooks: "/bin/true", where a list is wanted, such as [...]`},
+		{"leases: {hooks: [/bin/true, |hook]}\n", `x.yaml:%P: leases: hooks[1]: "hook" is not an absolute path`},
+		{"leases: {hooks: [|'']}\n", `x.yaml:%P: leases: hooks[0]: missing`},
 
 		// subnets
 		{"subnets: [|{subnet: 10.1.0.0/16}]", `x.yaml:%P: subnets[0]: interface: missing`},

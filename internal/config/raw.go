@@ -15,6 +15,7 @@ type (
 		Admin   rawAdmin    `yaml:"admin"`
 		HTTP    rawHTTP     `yaml:"http"`
 		TFTP    rawTFTP     `yaml:"tftp"`
+		Leases  rawLeases   `yaml:"leases"`
 		Subnets []rawSubnet `yaml:"subnets"`
 		Classes []rawClass  `yaml:"classes"`
 		Roles   []rawRole   `yaml:"roles"`
@@ -33,6 +34,10 @@ type (
 	rawTFTP struct {
 		Enabled string `yaml:"enabled"`
 		Port    string `yaml:"port"`
+	}
+	rawLeases struct {
+		File  string   `yaml:"file"`
+		Hooks []string `yaml:"hooks"`
 	}
 	rawSubnet struct {
 		Interface   string   `yaml:"interface"`

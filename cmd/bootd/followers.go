@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"iter"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"bootd/dhcp"
+	"bootd/internal/hook"
+	"bootd/internal/lease"
+)
+
+// leaseFollowers returns what follows the leases for other programs.
+func (d *daemon) leaseFollowers() (list []component) {
+	if d.cfg.Leases.File != "" {
+		list = append(list, component{"lease file", d.leaseFile().Run})
+	}
+	if len(d.cfg.Leases.Hooks) > 0 {
+		d.dhcp.Leases.Follow()
+		h := &hooks{d, hook.Runner{Programs: d.cfg.Leases.Hooks, Log: d.log}}
+		list = append(list, component{"hooks", h.run})
+	}
+	return list
+}
+
+func (d *daemon) leaseFile() *lease.File {
+	return &lease.File{
+		Path: d.cfg.Leases.File, Log: d.log,
+		Version: func() uint64 { return d.dhcp.Leases.Version(d.dhcp.Now()) },
+		Leases:  func() iter.Seq[lease.Lease] { return d.Leases(lease.Filter{}) },
+	}
+}
+
+// keepLeaseFile saves what another program wrote where our lease file will be:
+// it may have the only leases of this site.
+func (d *daemon) keepLeaseFile() error {
+	if d.cfg.Leases.File == "" {
+		return nil
+	}
+	saved, err := d.leaseFile().Keep(filepath.Join(d.cfg.State, "lease-file"))
+	if saved != "" {
+		d.log.Info("lease file of another program kept: import it with bootctl leases import", "file", saved)
+	}
+	return err
+}
+
+// hooks runs the programs of the site.
+type hooks struct {
+	*daemon
+	runner hook.Runner
+}
+
+// hookEvery is how long a turn of a lease may wait before programs hear of it.
+const hookEvery = 250 * time.Millisecond
+
+// run fetches turns and runs the programs for one after the other. While they
+// run, the server keeps the turns that follow, as many as it has room for.
+func (h *hooks) run(ctx context.Context) error {
+	tick := time.NewTicker(hookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		turns, lost := h.dhcp.Leases.Turns(h.dhcp.Now())
+		for i := 0; i < len(turns) && ctx.Err() == nil; i++ {
+			h.runner.Run(ctx, h.world.Load().call(&turns[i], h.dhcp.Now()))
+		}
+		if lost > 0 {
+			h.log.Warn("hooks are too slow: events of leases dropped", "events", lost)
+		}
+	}
+}
+
+// call is a turn of a lease in the words of dnsmasq's --dhcp-script
+// (dnsmasq(8)).
+func (w *world) call(t *dhcp.Turn, now time.Time) hook.Call {
+	l := w.lease(t.Lease, now)
+	word := map[dhcp.What]string{dhcp.Began: "add", dhcp.Renamed: "old", dhcp.Over: "del"}[t.What]
+	mac := "20-" // no address: InfiniBand
+	if !l.MAC.IsZero() {
+		mac = l.MAC.String()
+	}
+	c := hook.Call{Args: []string{word, mac, l.Addr.String()}}
+	if l.Name != "" {
+		c.Args = append(c.Args, l.Name)
+	}
+	expires, left := l.Expires.Unix(), max(0, int64(l.Expires.Sub(now)/time.Second))
+	if l.Expires.Equal(lease.Never) {
+		expires, left = 0, 0
+	}
+	set := func(name, value string) {
+		if value != "" {
+			c.Env = append(c.Env, name+"="+value)
+		}
+	}
+	set("DNSMASQ_LEASE_EXPIRES", strconv.FormatInt(expires, 10))
+	set("DNSMASQ_TIME_REMAINING", strconv.FormatInt(left, 10))
+	set("DNSMASQ_CLIENT_ID", l.ClientID)
+	set("DNSMASQ_SUPPLIED_HOSTNAME", l.Hostname)
+	set("DNSMASQ_DATA_MISSING", "1")
+	for _, s := range w.subnets {
+		if s.Prefix.Contains(l.Addr) {
+			set("DNSMASQ_INTERFACE", s.Interface)
+			set("DNSMASQ_DOMAIN", s.Domain)
+		}
+	}
+	set("BOOTD_NODE", l.Node)
+	return c
+}

@@ -1,0 +1,97 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"time"
+
+	"bootd/internal/store"
+)
+
+// A Turn is what befell a machine's lease, for programs that follow leases.
+type Turn struct {
+	What  What
+	Lease Lease // as it is, or last was
+}
+
+// What befell a lease.
+type What uint8
+
+// The turns of a lease. A renewal is none.
+const (
+	Began   What = iota // the machine has the address, and that is on disk
+	Renamed             // it calls itself something else than before
+	Over                // it no longer has the address: ended, given back, declined, replaced
+)
+
+// maxTurns is how many turns wait for those who follow. More are only counted.
+const maxTurns = 4096
+
+// Follow makes l keep turns until Turns fetches them. It is called before the
+// server runs, once, or turns are lost.
+func (l *Leases) Follow() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.followed = true
+}
+
+// Turns returns what befell leases since it was last called, in order, and how
+// many turns there was no room for.
+func (l *Leases) Turns(at time.Time) (turns []Turn, lost int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expireLocked(at.Unix())
+	turns, lost = l.turns, l.lost
+	l.turns, l.lost = nil, 0
+	return turns, lost
+}
+
+// Version returns a number that changes with every lease that begins, ends, or
+// is extended.
+func (l *Leases) Version(at time.Time) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expireLocked(at.Unix())
+	return l.version
+}
+
+// overLocked notes that a machine no longer has an address. Those who were not
+// told that it had are not told.
+func (l *Leases) overLocked(r *record) {
+	l.version++
+	if r.told {
+		r.told = false
+		l.turnLocked(Turn{What: Over, Lease: r.view()})
+	}
+}
+
+func (l *Leases) turnLocked(t Turn) {
+	switch {
+	case !l.followed:
+	case len(l.turns) >= maxTurns:
+		l.lost++
+	default:
+		l.turns = append(l.turns, t)
+	}
+}
+
+// committed notes the leases that began, now that they are on disk.
+func (l *Leases) committed(changes []store.Change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.followed {
+		return
+	}
+	for _, c := range changes {
+		r := l.byAddr[binary.BigEndian.Uint32(c.Key)]
+		if r == nil || c.Value == nil || r.state != Bound {
+			continue
+		}
+		switch {
+		case !r.told:
+			l.turnLocked(Turn{What: Began, Lease: r.view()})
+		case r.renamed:
+			l.turnLocked(Turn{What: Renamed, Lease: r.view()})
+		}
+		r.told, r.renamed = true, false
+	}
+}
