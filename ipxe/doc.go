@@ -44,5 +44,6 @@
 // goes into a command must pass an allow-list, and a value that does not is an
 // error that names it. Texts that are only shown on the screen lose the
 // characters that are not harmless. Scripts use only commands that the iPXE of
-// 2019 in Debian 12 has, and no script but that of deploy.Local touches a disk.
+// 2019 in Debian 12 has. No script boots a disk but that of deploy.Local and, once
+// the server has been gone for Server.Retries rounds, that of deploy.Boot.
 package ipxe

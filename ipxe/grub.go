@@ -1,6 +1,7 @@
 package ipxe
 
 import (
+	"cmp"
 	"encoding/hex"
 	"net/netip"
 	"path"
@@ -81,6 +82,7 @@ func (s Script) GRUB(next bool) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	s.Retries = cmp.Or(s.Retries, DefaultRetries)
 	v := view{Script: s, Next: next, TFTP: s.Server}
 	if host, _, ok := strings.Cut(s.Server, ":"); ok {
 		v.TFTP = host

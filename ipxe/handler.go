@@ -54,6 +54,9 @@ type Server struct {
 	// fs.ErrNotExist means that the caller is not known after all. Nil:
 	// check-ins only become events.
 	CheckIn func(addr netip.Addr, kind, release, detail string) error
+	// Retries returns how often a machine that is to boot asks a server that
+	// is gone before it tries its next boot device. Nil: DefaultRetries.
+	Retries func() int
 	// Ready reports whether boots may be served. Nil: always.
 	Ready func() bool
 	// Record takes each step. Nil: steps are forgotten.
@@ -259,7 +262,7 @@ func (h *handler) script(w *meter, c *call) error {
 		m.Name = c.node
 	}
 	d := h.Decide(m)
-	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Decision: d}
+	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Decision: d}
 	text, err := s.Render()
 	if err != nil {
 		text = Trouble(c.server, err.Error())
@@ -310,11 +313,18 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 		return []byte("# noted\n"), e, nil
 	}
 	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
-	text, err := Script{Server: server, MAC: m.MAC, Decision: d}.GRUB(f.Next)
+	text, err := Script{Server: server, MAC: m.MAC, Retries: s.retries(), Decision: d}.GRUB(f.Next)
 	if err != nil {
 		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
 	}
 	return text, e, nil
+}
+
+func (s *Server) retries() int {
+	if s.Retries == nil {
+		return DefaultRetries
+	}
+	return s.Retries()
 }
 
 // Open opens a loader or a file of a boot directory by the path it has over

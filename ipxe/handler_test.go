@@ -156,7 +156,7 @@ func TestRoutes(t *testing.T) {
 	}{
 		{leased, "GET", "/healthz", 200, "ok\n"},
 		{leased, "GET", "/metrics", 404, "\"metrics\": no such file\n"},
-		{leased, "GET", "/boot/script.ipxe?mac=52-54-00-aa-bb-07", 200, "kernel http://10.1.1.1/ncn-w001/kernel "},
+		{leased, "GET", "/boot/script.ipxe?mac=52-54-00-aa-bb-07", 200, "kernel --timeout 60000 http://10.1.1.1/ncn-w001/kernel "},
 		{foreigner, "GET", "/boot/script.ipxe?mac=52:54:00:aa:bb:07&uuid=", 200, "BOOTIF=01-52-54-00-aa-bb-07 "},
 		{foreigner, "GET", "/boot/script.ipxe?serial=S1", 200, "kernel "},
 		{foreigner, "GET", "/boot/script.ipxe?uuid=00000000-0000-0000-0000-000000000007", 200, "kernel "},
@@ -326,7 +326,7 @@ func TestServerAddress(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if want := "kernel http://" + addr + "/ncn-w001/kernel "; err != nil || !bytes.Contains(body, []byte(want)) {
+	if want := "kernel --timeout 60000 http://" + addr + "/ncn-w001/kernel "; err != nil || !bytes.Contains(body, []byte(want)) {
 		t.Errorf("got %v\n%s\nwant %q in it", err, body, want)
 	}
 }

@@ -2,6 +2,7 @@ package ipxe
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"regexp"
@@ -39,8 +40,12 @@ type Script struct {
 	Server   string   // host or host:port the machine reaches us at
 	MAC      node.MAC // NIC it boots from; zero: not known
 	ByName   bool     // asked for by the name of the node, and so to be asked for again
+	Retries  int      // how often a machine that is to boot asks a server that is gone; zero: DefaultRetries
 	Decision deploy.Decision
 }
+
+// DefaultRetries makes a machine wait for some ten minutes.
+const DefaultRetries = 10
 
 // Render returns the script. Its error names the value that may not go into a
 // script; Trouble then makes a script that tells of it. Render is pure.
@@ -48,6 +53,7 @@ func (s Script) Render() ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	s.Retries = cmp.Or(s.Retries, DefaultRetries)
 	v := view{Script: s, Again: EntryURL(s.Server)}
 	if s.ByName && s.Decision.Node != "" {
 		v.Again = "http://" + s.Server + "/" + s.Decision.Node + "/script.ipxe"
@@ -186,6 +192,17 @@ type view struct {
 	Words   []string // for boot by GRUB: the kernel arguments
 	Next    bool     // for GRUB: the file that is asked for while it waits
 	TFTP    string   // for GRUB: host
+}
+
+// Boots reports whether the machine is to boot, and not to wait.
+func (v view) Boots() bool { return v.Decision.Action == deploy.Boot }
+
+// Waits are the seconds between the questions of a GRUB that is to boot.
+func (v view) Waits() (list []int) {
+	for i := range v.Retries {
+		list = append(list, min(5+5*i, 30))
+	}
+	return list
 }
 
 // Sources are where GRUB can fetch a kernel from, the best first.

@@ -53,12 +53,12 @@ var settings = strings.NewReplacer(
 	"${netX/mac}", "", "${netX/mac:hexhyp}", "", "${netX/ip}", "", "${uuid}", "", "${serial}", "",
 	"${serial:uristring}", "", "${manufacturer}", "", "${product}", "", "${buildarch}", "",
 	"${platform}", "", "${errno:hexraw}", "", "${bootd-wait}", "", "${bootd-asks}", "",
-	"${bootd-nic}", "", "${bootd-step}", "", "${bootd-err}", "",
+	"${bootd-nic}", "", "${bootd-step}", "", "${bootd-err}", "", "${bootd-gone}", "",
 )
 
 // iPXE of 2019 knows these.
 var known = []string{
-	"", "echo", "set", "isset", "iseq", "inc", "goto", "sleep", "imgfree", "imgfetch", "ifconf",
+	"", "echo", "set", "isset", "iseq", "inc", "goto", "sleep", "imgfree", "imgfetch", "ifconf", "ifclose",
 	"chain", "autoboot", "kernel", "initrd", "boot", "sanboot", "exit",
 }
 
@@ -119,13 +119,13 @@ func TestHarmless(t *testing.T) {
 			}
 		}
 	}
-	// And only one of all asks for a disk.
-	for _, s := range []Script{boot(""), action(deploy.Local, "n1", "r")} {
+	// And one that waits never asks for a disk.
+	for _, s := range []Script{boot(""), action(deploy.Local, "n1", "r"), action(deploy.Hold, "n1", "r")} {
 		b, err := s.Render()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := slices.Contains(commands(t, b), "sanboot"), s.Decision.Action == deploy.Local; got != want {
+		if got, want := slices.Contains(commands(t, b), "sanboot"), s.Decision.Action != deploy.Hold; got != want {
 			t.Errorf("%v: uses the disk: got %v, want %v", s.Decision.Action, got, want)
 		}
 	}
@@ -136,11 +136,36 @@ func TestAsksAgain(t *testing.T) {
 	for _, s := range []Script{boot(""), action(deploy.Local, "n1", "r"), action(deploy.Discover, "", "r"), action(deploy.Hold, "n1", "r")} {
 		b, _ := s.Render()
 		got := string(b)
-		for _, want := range []string{"\nsleep ${bootd-wait}\n", "\nchain --replace --autofree " + EntryURL(s.Server) + " || "} {
+		for _, want := range []string{"\nsleep ${bootd-wait}\n", "\nchain --timeout 30000 --replace --autofree " + EntryURL(s.Server) + " || "} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%v: %q is missing in\n%s", s.Decision.Action, want, got)
 			}
 		}
+	}
+}
+
+// A machine that is to boot leaves for its next boot device after the rounds
+// that are configured, and no other ever does.
+func TestGivesUp(t *testing.T) {
+	few := boot("")
+	few.Retries = 3
+	for _, tt := range []struct {
+		s    Script
+		want string // empty: never
+	}{
+		{boot(""), "\niseq ${bootd-gone} 10 || goto wait\n"},
+		{few, "\niseq ${bootd-gone} 3 || goto wait\n"},
+		{action(deploy.Hold, "n1", "r"), ""},
+		{action(deploy.Discover, "", "r"), ""},
+	} {
+		b, _ := tt.s.Render()
+		if got := strings.Contains(string(b), "bootd-gone"); got != (tt.want != "") || !strings.Contains(string(b), tt.want) {
+			t.Errorf("%v: want %q in\n%s", tt.s.Decision.Action, tt.want, b)
+		}
+	}
+	b, _ := few.GRUB(false)
+	if want := "\nfor bootd_wait in 5 10 15; do\n"; !strings.Contains(string(b), want) {
+		t.Errorf("GRUB: want %q in\n%s", want, b)
 	}
 }
 

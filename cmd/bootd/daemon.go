@@ -148,7 +148,7 @@ func (d *daemon) openRoot() (err error) {
 }
 
 func (d *daemon) newWorld(cfg *config.Config) *world {
-	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
+	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, retries: cfg.Retries, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
 }
 
 const damagedHint = "if it is damaged, move the directory away to start with no leases: machines keep their addresses when they ask for them again"
@@ -343,6 +343,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Root: d.tree.Root(), Loaders: ipxe.Loaders{Dir: d.cfg.Loaders},
 		Decide:   func(m ipxe.Machine) deploy.Decision { return d.world.Load().Decide(m) },
 		IsNode:   func(name string) bool { _, ok := d.world.Load().inv.ByName(name); return ok },
+		Retries:  func() int { return d.world.Load().retries },
 		Identify: d.identify,
 		Record:   d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),

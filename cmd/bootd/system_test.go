@@ -344,6 +344,59 @@ func (s *site) reload() {
 	}
 }
 
+// A machine waits while the server is gone: it tries each NIC, says what is
+// wrong with it, and boots from the one that reaches the server when that is
+// back. One machine has a NIC without a cable before the other, the other one
+// the network driver of a BIOS.
+func TestServerGoneAndBack(t *testing.T) {
+	for _, tt := range []struct {
+		fw     lab.Firmware
+		loader string
+		nic    string
+	}{{lab.UEFI, "ipxe", "net1"}, {lab.BIOSLoader, "", "net0"}} {
+		t.Run(tt.fw.String(), func(t *testing.T) {
+			t.Parallel()
+			held := m001
+			held.Boot, held.Loader = "hold", tt.loader
+			s := newSite(t, 1, held)
+			m := machine(held, tt.fw)
+			m.Idle = tt.nic == "net1"
+			g := s.Boot(t, m)
+			s.line(g, `held by the administrator`)
+			s.daemon.Kill()
+			s.line(g, `bootd: no script from 10\.77\.0\.1: iPXE error`)
+			if m.Idle {
+				s.line(g, `bootd: net0: no-address: iPXE error`)
+			}
+			s.line(g, `bootd: trying `+tt.nic+` 52:54:00:aa:bb:01`)
+			s.Nodes[0].Boot = "release"
+			s.writeConfig()
+			s.start()
+			s.wantBooted(g, m001, "1.2.3")
+		})
+	}
+}
+
+// A machine that is to boot, and whose server is gone for good, names the step
+// that went wrong and goes to its next boot device.
+func TestServerGoneForGood(t *testing.T) {
+	t.Parallel()
+	s := newSiteOf(t, 1, site{Subnet: leases, Extra: "retries: 1", Nodes: []siteNode{m001}})
+	kernel, err := os.OpenFile(filepath.Join(s.root, m001.Name, "kernel"), os.O_WRONLY|os.O_TRUNC, 0)
+	if err == nil {
+		_, err = kernel.WriteString("this is no kernel")
+	}
+	if err = errors.Join(err, kernel.Close()); err != nil {
+		t.Fatal(err)
+	}
+	g := s.Boot(t, machine(m001, lab.UEFI))
+	s.line(g, `bootd: step (kernel|start) went wrong: iPXE error 2e008`) // exec format error
+	s.daemon.Kill()
+	s.line(g, `bootd: net0: no-address: iPXE error`)
+	s.line(g, `bootd: 10\.77\.0\.1 is gone, trying the next boot device`)
+	s.line(g, `BdsDxe: failed to start Boot0001`) // and it goes on to the next
+}
+
 // A lease that was acknowledged survives kill -9: the client that boots again
 // is acknowledged at once for the address it remembers.
 func TestLeaseSurvivesKill(t *testing.T) {

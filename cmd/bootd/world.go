@@ -25,7 +25,8 @@ type world struct {
 	inv     *node.Inventory
 	tree    *links.Tree
 	loaders ipxe.Loaders
-	loader  node.Loader              // the site's choice
+	loader  node.Loader // the site's choice
+	retries int
 	port    uint16                   // of the HTTP boot plane
 	options map[string][]dhcp.Option // of nodes, by name
 	subnets []config.Subnet

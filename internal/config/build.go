@@ -41,6 +41,7 @@ func (b *builder) config(r raw) *Config {
 		State:   b.path(top.key("state"), r.State, "/var/lib/bootd"),
 		Loaders: b.path(top.key("loaders"), r.Loaders, "/usr/lib/ipxe"),
 		Loader:  cmp.Or(b.loader(top.key("loader"), r.Loader), node.LoaderSNPOnly),
+		Retries: b.number(top.key("retries"), r.Retries, 10, 1, 1000),
 		Signers: b.path(top.key("signers"), r.Signers, ""),
 		Kernels: Kernels(b.word(top.key("kernels"), r.Kernels, kernels[:]...)),
 		Log: Log{
@@ -140,6 +141,18 @@ func (b *builder) port(at place, s string, def uint16) uint16 {
 		b.add(at, "%q is not a port from 1 to 65535", s)
 	}
 	return uint16(n)
+}
+
+// number reads a whole number from least to most.
+func (b *builder) number(at place, s string, def, least, most int) int {
+	if s == "" {
+		return def
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least || n > most {
+		b.add(at, "%q is not a number from %d to %d", s, least, most)
+	}
+	return n
 }
 
 // word returns the index of s in words, of which the first is the default.

@@ -47,6 +47,7 @@ type Config struct {
 	State     string      // directory of leases, timeline and generations; never inside Root
 	Loaders   string      // directory of the loaders
 	Loader    node.Loader // what firmware is told to load, where neither node nor role say; never zero
+	Retries   int         // how often a machine that is to boot asks a server that is gone
 	Kernels   Kernels     // what to do where the kernels of two roles differ; zero: warn
 	Signers   string      // file of the minisign public keys that count; empty: none
 	Log       Log

@@ -40,7 +40,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Root: "/var/www", State: "/var/lib/bootd", Loaders: "/usr/lib/ipxe", Loader: node.LoaderSNPOnly, Signers: "/etc/bootd/signers.pub",
+		Root: "/var/www", State: "/var/lib/bootd", Loaders: "/usr/lib/ipxe", Loader: node.LoaderSNPOnly, Retries: 10, Signers: "/etc/bootd/signers.pub",
 		Log:   Log{slog.LevelInfo, Text},
 		Admin: Admin{"/run/bootd/bootd.sock"},
 		HTTP:  HTTP{80}, TFTP: TFTP{true, 69},

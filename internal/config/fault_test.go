@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 		// keys and kinds
 		{"root: /a\n|subnet: []\n", `x.yaml:%P: unknown key "subnet": did you mean "subnets"?`},
 		{"|Root: /a\n", `x.yaml:%P: unknown key "Root": did you mean "root"?`},
-		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, kernels, signers, log, admin, http, tftp, leases, subnets, classes, roles, nodes`},
+		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, retries, kernels, signers, log, admin, http, tftp, leases, subnets, classes, roles, nodes`},
 		{"http: {|enabled: false}\n", `x.yaml:%P: http: unknown key "enabled": known here are port`},
 		{subnet("|boot_lease: 20m"), `x.yaml:%P: subnets[0]: unknown key "boot_lease": did you mean "boot-lease"?`},
 		{host("|mac: 1"), `x.yaml:%P: nodes[0] "a": unknown key "mac": did you mean "macs"?`},
@@ -316,6 +316,8 @@ func TestFaults(t *testing.T) {
 		{"roles: [{name: kubernetes, squashfs: [|'']}]", `x.yaml:%P: roles[0] "kubernetes": squashfs[0]: missing`},
 		{"roles: [{name: kubernetes, squashfs: [|secure-kubernetes]}]", `x.yaml:%P: roles[0] "kubernetes": squashfs[0]: "secure-kubernetes": write it without "secure-", which is always preferred`},
 		{"roles: [{name: kubernetes, squashfs: [|k.squashfs]}]", `x.yaml:%P: roles[0] "kubernetes": squashfs[0]: "k.squashfs": write it without release and .squashfs`},
+		{"retries: |0\n", `x.yaml:%P: retries: "0" is not a number from 1 to 1000`},
+		{"retries: |ten\n", `x.yaml:%P: retries: "ten" is not a number from 1 to 1000`},
 		{role("loader: |shim"), `x.yaml:%P: roles[0] "r": loader: "shim" is not one of snponly, ipxe, grub, snponly-shim, ipxe-shim, grub-shim`},
 		{host("loader: |iPXE"), `x.yaml:%P: nodes[0] "a": loader: "iPXE" is not one of snponly, ipxe, grub, snponly-shim, ipxe-shim, grub-shim`},
 		{role("channel: |beta"), `x.yaml:%P: roles[0] "r": channel: "beta" is not one of stable, unstable`},

@@ -9,6 +9,7 @@ type (
 		State   string      `yaml:"state"`
 		Loaders string      `yaml:"loaders"`
 		Loader  string      `yaml:"loader"`
+		Retries string      `yaml:"retries"`
 		Kernels string      `yaml:"kernels"`
 		Signers string      `yaml:"signers"`
 		Log     rawLog      `yaml:"log"`

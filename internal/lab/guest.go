@@ -1,10 +1,15 @@
 package lab
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +45,7 @@ type Machine struct {
 	MAC      node.MAC
 	UUID     node.UUID // zero: QEMU's, which is all zeroes
 	Serial   string    // SMBIOS system serial number; empty: none
+	Idle     bool      // before its NIC it has one of another kind without a cable, which only ipxe.efi has a driver for
 }
 
 // A Guest is a Machine that was powered on. Its Console is the serial port,
@@ -82,7 +88,45 @@ func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.Idle {
+		if err := unplug(ctx, filepath.Join(dir, monitor)); err != nil {
+			p.Kill()
+			return nil, err
+		}
+	}
 	return &Guest{Proc: p, Machine: m}, nil
+}
+
+// monitor is QEMU's control socket.
+const monitor = "qmp"
+
+// unplug takes the cable out of the idle NIC; there is no argument for that.
+func unplug(ctx context.Context, socket string) error {
+	var conn net.Conn
+	for {
+		var err error
+		if conn, err = net.Dial("unix", socket); err == nil {
+			break
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("lab: QEMU's monitor: %w", err)
+		}
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	in := bufio.NewScanner(conn)
+	in.Scan() // its greeting
+	for _, command := range []string{`{"execute":"qmp_capabilities"}`, `{"execute":"set_link","arguments":{"name":"idle","up":false}}`} {
+		if _, err := io.WriteString(conn, command+"\n"); err != nil {
+			return err
+		}
+		for in.Scan() && bytes.Contains(in.Bytes(), []byte(`"event"`)) {
+		}
+		if !bytes.Contains(in.Bytes(), []byte(`"return"`)) {
+			return fmt.Errorf("lab: QEMU's monitor: %s: got %q", command, in.Bytes())
+		}
+	}
+	return nil
 }
 
 // firmwareFiles puts into dir what args names without a path.
@@ -138,6 +182,10 @@ func (m Machine) args(accel, tap string) []string {
 	}
 	if m.Serial != "" {
 		args = append(args, "-smbios", "type=1,serial="+m.Serial)
+	}
+	if m.Idle {
+		args = append(args, "-qmp", "unix:"+monitor+",server=on,wait=off",
+			"-netdev", "hubport,id=idle,hubid=0", "-device", "e1000,netdev=idle,romfile=,mac=52:54:00:1d:1e:00")
 	}
 	return append(args,
 		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no",
