@@ -98,7 +98,7 @@ func TestRelayedSubnet(t *testing.T) {
 		up   string // what it says when it is ready
 	}{
 		{"dnsmasq", "dnsmasq -d --conf-file=/dev/null --port=0 --user=root --pid-file= --dhcp-relay=10.88.0.1,10.77.0.1", `DHCP relay from 10\.88\.0\.1`},
-		{"isc", "dhcrelay -4 -d --no-pid -iu eth0 -id eth1 10.77.0.1", `Sending on   Socket/fallback`},
+		{"isc", "dhcrelay -4 -d -a -D --no-pid -iu eth0 -id eth1 10.77.0.1", `Sending on   Socket/fallback`},
 	} {
 		t.Run(relay.name, func(t *testing.T) {
 			t.Parallel()
