@@ -16,10 +16,10 @@ import (
 
 // ListenBeside opens port 67 of an interface for a proxy, beside whatever
 // server of this host has the port. A UDP socket would not do: dnsmasq shares
-// the port only with those that set SO_REUSEPORT, and only when it is told to
-// bind to interfaces, and Kea not at all; and of two sockets on a port each
-// gets a part of the unicast packets. A raw IP socket gets a copy of what the
-// firewall lets in, and takes nothing from anybody.
+// the port only when it is told to bind to interfaces, and Kea not at all; and
+// of two sockets on a port each gets a part of the unicast packets. A raw IP
+// socket gets a copy of what the firewall lets in, and takes nothing from
+// anybody.
 func ListenBeside(ifname string) (*Link, error) {
 	ifi, err := net.InterfaceByName(ifname)
 	if err != nil {

@@ -19,6 +19,9 @@ import (
 // address for three seconds before it offers it.
 const SurveyTime = 4 * time.Second
 
+// askAgain is when a survey asks the second time, with the same xid.
+const askAgain = time.Second
+
 // An Answer is an offer to a survey.
 type Answer struct {
 	Ours   bool
@@ -100,6 +103,8 @@ func (s *Server) Survey(ctx context.Context, ifname string) ([]Answer, error) {
 	if err := conn.ask(q.packet()); err != nil {
 		return nil, fmt.Errorf("interface %s: %w", ifname, err)
 	}
+	again := time.AfterFunc(askAgain, func() { conn.ask(q.packet()) }) // the first may be lost, as when a link has just come up
+	defer again.Stop()
 	ctx, cancel := context.WithTimeout(ctx, SurveyTime)
 	defer cancel()
 	var list []Answer

@@ -1,15 +1,18 @@
 package main_test
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"bootd/internal/lab"
 )
@@ -246,5 +249,77 @@ func TestProbeBesideServerOnThisHost(t *testing.T) {
 			start(s)
 			s.wantProbe("beside", 0, `^br0 +proxy +10\.77\.0\.1 +ours `, `^br0 +proxy +10\.77\.0\.1 +- +\S+ +10\.77\.0\.1\d\d `)
 		})
+	}
+}
+
+// Another server may have port 4011 too. The proxy says so and does without.
+func TestProxyWithoutPort4011(t *testing.T) {
+	t.Parallel()
+	s := newSiteWith(t, proxyMode, 0, m001)
+	s.dnsmasq(s.otherHost("10.77.0.2/24"), "eth0", "--no-ping")
+	s.daemon.Kill()
+	var taken *net.UDPConn
+	if err := s.Do(func() (err error) {
+		taken, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 4011})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s.start()
+	s.line(s.daemon, `level=WARN msg="UDP port 4011 belongs to another server.*iface=br0`)
+	s.wantProbe("without port 4011", 0, `^br0 +proxy +10\.77\.0\.1 +ours `)
+}
+
+// A server that says what to boot is the one that machines listen to, and not
+// the proxy: the probe finds it. dnsmasq does so with any pxe-service.
+func TestProbeFindsServerThatSaysWhatToBoot(t *testing.T) {
+	t.Parallel()
+	s := newSiteWith(t, proxyMode, 0, m001)
+	s.dnsmasq(s.otherHost("10.77.0.2/24"), "eth0", "--no-ping", "--pxe-service=x86PC,nothing,nothing")
+	s.wantProbe("beside a PXE server", 3, `^bootctl: br0: 10\.77\.0\.2 says what to boot too: machines may take that$`)
+}
+
+// A relay that forwards to the proxy is answered, from port 67, as it is by a
+// DHCP server; and a machine of the segment that asks for autoexec.ipxe gets
+// it, known by the neighbour table alone.
+func TestProxyAnswersRelay(t *testing.T) {
+	t.Parallel()
+	s := newSiteWith(t, proxyMode, 0, m001)
+	h := s.otherHost("10.77.0.2/24")
+	discover, err := os.ReadFile("../../testdata/vectors/ovmf_pxe_discover.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet, err := hex.DecodeString(strings.TrimSpace(string(discover)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet[3], packet[10] = 1, 0 // hops; no broadcast flag
+	copy(packet[24:], []byte{10, 77, 0, 2})
+	var relay *net.UDPConn
+	err = h.Do(func() (err error) {
+		relay, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 77, 0, 2), Port: 67})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer relay.Close()
+	relay.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := relay.WriteToUDP(packet, &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: 67}); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2048)
+	n, from, err := relay.ReadFromUDP(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if from.String() != "10.77.0.1:67" || n < 300 || b[0] != 2 || string(b[24:28]) != string(packet[24:28]) || string(b[4:8]) != string(packet[4:8]) {
+		t.Errorf("got %d bytes from %v: %x, want the offer from 10.77.0.1:67 with giaddr", n, from, b[:min(n, 44)])
+	}
+	out, err := h.Run(lab.Deadline(t), "curl", "-s", "-m", "5", "tftp://10.77.0.1/autoexec.ipxe")
+	if err != nil || !strings.HasPrefix(out, "#!ipxe") {
+		t.Errorf("autoexec.ipxe: got %q, %v, want a script", out, err)
 	}
 }

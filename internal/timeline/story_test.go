@@ -210,6 +210,9 @@ func TestTell(t *testing.T) {
 		{"loader refused by PXE, taken by HTTP", join(lease(0, fw, "ipxe.efi"), loader(1, ""), uefiHTTP(2), kernelOn(9)), 0, timeline.Booted, 0, 39, "checked in", ""},
 		{"REQUEST to another server", join(lease(0, ip, scriptURL)[:2], []step{foreign}), 91, timeline.Stuck, 0, 0,
 			"asked for 10.1.1.101 of another DHCP server (chose server 10.1.1.9)", "two DHCP servers"},
+		{"address of the other server", one(0, timeline.Elsewhere, fw, ""), 91, timeline.Stuck, 0, 0,
+			"the firmware takes address 10.1.1.101 of the other DHCP server and was not heard of again", "UDP port 69"},
+		{"system beside a proxy", one(0, timeline.Elsewhere, sys, ""), day, timeline.None, 0, 0, "takes address 10.1.1.101 of the other DHCP server, and did not boot", ""},
 		{"NAK", join(one(0, timeline.Request, ip, ""), one(0, timeline.Nak, ip, "")), 91, timeline.Stuck, 0, 0, "may not have 10.1.1.101", "from the start"},
 		{"DECLINE", join(rom(0), one(1, timeline.Decline, ip, "another host uses the address")), 0, timeline.Failed, 0, 0, "iPXE refused 10.1.1.101: another host", "arping"},
 		{"ACK, firmware", lease(0, fw, "undionly.kpxe"), 91, timeline.Stuck, 0, 0, "the firmware has address 10.1.1.101 and was told to load undionly.kpxe and was not heard of again", "UDP port 69"},
@@ -302,5 +305,18 @@ func TestStoryOfRepeats(t *testing.T) {
 		if e.Step == timeline.Script && e.Last.Sub(e.Time) != time.Duration(7*day-30)*time.Second {
 			t.Errorf("script: got %v from first to last, want a week less 30 s", e.Last.Sub(e.Time))
 		}
+	}
+}
+
+// A proxy's offer has no address, so that the other server is to blame when
+// nothing follows.
+func TestTellProxyOffer(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	s := timeline.Tell([]timeline.Event{{Time: now.Add(-2 * time.Minute), Step: timeline.Offer, Stage: timeline.Firmware, File: "snponly.efi"}}, now)
+	if want := "the firmware was told to load snponly.efi and did not ask for it"; s.Outcome != timeline.Stuck || s.Stopped != want {
+		t.Errorf("got %s %q, want stuck %q", s.Outcome, s.Stopped, want)
+	}
+	if !strings.Contains(s.Hint, "bootctl dhcp probe") {
+		t.Errorf("hint: got %q, want bootctl dhcp probe", s.Hint)
 	}
 }
