@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -96,7 +97,8 @@ func daemonCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 || sites[args[0]] == nil {
 		ts.Fatalf("usage: daemon SITE")
 	}
-	l, err := admin.Listen(ts.MkAbs("bootd.sock"))
+	// Not admin.Listen, whose umask would be that of the scripts beside us.
+	l, err := net.Listen("unix", ts.MkAbs("bootd.sock"))
 	ts.Check(err)
 	s := &http.Server{Handler: admin.Handler(sites[args[0]]())}
 	go s.Serve(l)
