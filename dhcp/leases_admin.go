@@ -15,6 +15,9 @@ import (
 // those who want all of them: clients wait for no more than that.
 const pieceLen = 512
 
+// grantLen is the same for changes, which take longer.
+const grantLen = 128
+
 // Each returns the leases in the order of their addresses. It takes them in
 // pieces, so it sees changes that are made meanwhile or does not; a lease that
 // is there all the time is among them.
@@ -109,12 +112,18 @@ type grant struct {
 // Grant takes in leases that come from no packet, each where allocation could
 // have given it. On dry it only says what would become of them.
 func (l *Leases) Grant(batch []grant, dry bool, at time.Time) (changes []store.Change) {
-	now := at.Unix()
+	for piece := range slices.Chunk(batch, grantLen) {
+		changes = l.grantPiece(changes, piece, dry, at.Unix())
+	}
+	return changes
+}
+
+func (l *Leases) grantPiece(changes []store.Change, piece []grant, dry bool, now int64) []store.Change {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(now)
-	for i := range batch {
-		g := &batch[i]
+	for i := range piece {
+		g := &piece[i]
 		if g.err != nil {
 			continue
 		}

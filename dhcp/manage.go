@@ -174,7 +174,8 @@ func (s *Server) NewImport(dry bool) *Import {
 // where it has another address, or somebody else has this one, or allocation
 // would not give it, the lease is refused. When Add returns without an error,
 // all that it says is on disk; a crash before that leaves all of the batch or
-// nothing. A batch of more than a thousand makes clients wait.
+// nothing. Clients wait for the disk write of a batch, so it should have no
+// more than a thousand leases.
 func (im *Import) Add(leases []Numbered) ([]Result, error) {
 	now, serving := im.s.now()
 	if !serving {

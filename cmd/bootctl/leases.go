@@ -91,10 +91,14 @@ func list(cmd *cobra.Command, f lease.Filter, asJSON bool) error {
 	out := lease.NewWriter(cmd.OutOrStdout(), lease.JSON)
 	write, flush := out.Write, out.Flush
 	if !asJSON {
-		t := newLeaseTable(cmd.OutOrStdout(), time.Now())
+		t := &leaseTable{w: cmd.OutOrStdout(), now: time.Now()}
 		write, flush = t.Write, t.Flush
 	}
-	err := client(cmd).Leases(cmd.Context(), f, func(l lease.Lease) error { return write(&l) })
+	seen := false
+	err := client(cmd).Leases(cmd.Context(), f, func(l lease.Lease) error { seen = true; return write(&l) })
+	if err != nil && !seen {
+		return err
+	}
 	return errors.Join(err, flush())
 }
 
@@ -202,22 +206,25 @@ func distance(t, now time.Time) string {
 // A leaseTable prints leases in columns of fixed width, so that it can begin
 // before it has seen the last.
 type leaseTable struct {
-	w   io.Writer
-	now time.Time
-	buf []byte
+	w     io.Writer
+	now   time.Time
+	buf   []byte
+	begun bool // the heading is in buf, or out
 }
 
 const leaseColumns = "%-15s  %-17s  %-20s  %-8s  %-10s  %-13s  %s"
 
-func newLeaseTable(w io.Writer, now time.Time) *leaseTable {
-	t := &leaseTable{w: w, now: now}
-	t.row("ADDRESS", "MAC", "MACHINE", "STATE", "EXPIRES", "CLIENT-ID", "HOST NAME")
-	return t
-}
-
 func (t *leaseTable) row(columns ...any) {
+	t.begin()
 	line := fmt.Appendf(nil, leaseColumns, columns...)
 	t.buf = append(append(t.buf, strings.TrimRight(string(line), " ")...), '\n')
+}
+
+func (t *leaseTable) begin() {
+	if !t.begun {
+		t.begun = true
+		t.row("ADDRESS", "MAC", "MACHINE", "STATE", "EXPIRES", "CLIENT-ID", "HOST NAME")
+	}
 }
 
 // Write adds a lease.
@@ -229,8 +236,9 @@ func (t *leaseTable) Write(l *lease.Lease) error {
 	return t.Flush()
 }
 
-// Flush prints what is buffered.
+// Flush prints what is buffered, and the heading in any case.
 func (t *leaseTable) Flush() error {
+	t.begin()
 	_, err := t.w.Write(t.buf)
 	t.buf = t.buf[:0]
 	return err

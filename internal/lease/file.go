@@ -29,10 +29,12 @@ const (
 	// million leases take two seconds, the file is written every forty.
 	fileShare = 20
 	fileRetry = time.Minute
+	// fileLast is how long a last write at the end may take.
+	fileLast = 2 * time.Second
 )
 
-// Run writes the file now, and whenever leases have changed, until ctx is done.
-// What fails is logged and tried again.
+// Run writes the file now, and whenever leases have changed, until ctx is done,
+// and then once more. What fails is logged and tried again.
 func (f *File) Run(ctx context.Context) error {
 	log := f.Log
 	if log == nil {
@@ -42,6 +44,9 @@ func (f *File) Run(ctx context.Context) error {
 	for pause := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
+			if pause <= fileShare*fileLast && f.Version() != written {
+				f.tryWrite(log)
+			}
 			return nil
 		case <-time.After(pause):
 		}
@@ -50,14 +55,21 @@ func (f *File) Run(ctx context.Context) error {
 		if valid && version == written {
 			continue
 		}
-		if err := f.Write(); err != nil {
-			log.Warn("lease file not written", "file", f.Path, "err", err)
+		if !f.tryWrite(log) {
 			valid, pause = false, fileRetry
 			continue
 		}
 		written, valid = version, true
 		pause = max(fileEvery, fileShare*time.Since(start))
 	}
+}
+
+func (f *File) tryWrite(log *slog.Logger) bool {
+	err := f.Write()
+	if err != nil {
+		log.Warn("lease file not written", "file", f.Path, "err", err)
+	}
+	return err == nil
 }
 
 // Write replaces the file.

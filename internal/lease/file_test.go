@@ -84,9 +84,14 @@ func TestFile(t *testing.T) {
 		if got := contents(t, path); got != "" {
 			t.Errorf("got %q, want an empty file again", got)
 		}
+		list = []lease.Lease{{Addr: netip.MustParseAddr("10.0.0.2"), MAC: [6]byte{2}, State: lease.Bound, Expires: lease.Never}}
+		version.Add(1)
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run after cancel: got %v, want nil", err)
+		}
+		if got, want := contents(t, path), "0 02:00:00:00:00:00 10.0.0.2 * *\n"; got != want {
+			t.Errorf("at the end: got %q, want %q", got, want)
 		}
 	})
 	if names, _ := filepath.Glob(dir + "/*"); len(names) != 1 {
