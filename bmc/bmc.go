@@ -127,7 +127,7 @@ func (b BMC) check() error {
 	case b.User == "":
 		return errors.New("no user is known")
 	case b.Password.IsZero():
-		return errors.New("no password is known")
+		return ErrNoPassword
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ var (
 	ErrUnreachable = errors.New("does not answer")
 	// ErrPassword is returned when the BMC refuses the user or the password.
 	ErrPassword = errors.New("wrong user or password")
+	// ErrNoPassword is returned when there is none to try.
+	ErrNoPassword = errors.New("no password is known")
 	// ErrUnsupported is returned when the BMC cannot do what was asked.
 	ErrUnsupported = errors.New("not supported by this BMC")
 )

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bootd/bmc"
+	"bootd/internal/cli"
+)
+
+func bmcCommand() *cobra.Command {
+	cmd := cli.Group(&cobra.Command{
+		Use:   "bmc",
+		Short: "Power and boot order of nodes, through their BMCs",
+		Long: `Talks to the BMCs of nodes. A BMC is known by its MAC in the inventory, by a
+lease named NODE-mgmt, by its console in conman.conf or by its host-record; the
+one of the machine that runs the command is left alone. NODES is a list such as
+ncn-m[001-003],ncn-s*.
+
+The password is read from --password-file, else from the environment variable
+IPMI_PASSWORD, else from the console in conman.conf. It is never printed.`,
+		Example: "  bootctl bmc status 'ncn-m[001-003],ncn-s*'\n  bootctl bmc power cycle ncn-m002 --yes",
+	})
+	power := cli.Group(&cobra.Command{
+		Use:     "power",
+		Short:   "Turn machines on or off",
+		Long:    "Turns machines on or off, and returns when their BMCs say that they are.",
+		Example: "  bootctl bmc power on 'ncn-m*' --yes",
+	})
+	power.AddCommand(powerCommand(bmc.On), powerCommand(bmc.Off), powerCommand(bmc.Cycle))
+	once := cli.Group(&cobra.Command{
+		Use:     "boot-once",
+		Short:   "Choose what machines boot from at their next boot",
+		Long:    "Chooses what machines boot from at their next boot, and only then.",
+		Example: "  bootctl bmc boot-once pxe ncn-m002",
+	})
+	once.AddCommand(bootOnceCommand())
+	cmd.AddCommand(bmcStatusCommand(), power, once, setDHCPCommand())
+	return cmd
+}
+
+func bmcStatusCommand() *cobra.Command {
+	var s bmcSite
+	cmd := &cobra.Command{
+		Use:     "status [NODES] [flags]",
+		Short:   "Show power, make and address source of BMCs",
+		Long:    "Asks the BMCs of NODES, or all that are known, and shows what they say.",
+		Example: "  bootctl bmc status 'ncn-s*' --protocol redfish",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return fleet(cmd, &s, args, false, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+				st, err := b.Status(ctx)
+				return bmcOutcome{Vendor: st.Vendor, Power: st.Power.String(), Source: st.Source}, err
+			}, printBMCs)
+		},
+	}
+	s.flags(cmd)
+	return cmd
+}
+
+func powerCommand(want bmc.Power) *cobra.Command {
+	var s bmcSite
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   want.String() + " NODES [flags]",
+		Short: map[bmc.Power]string{bmc.On: "Turn machines on", bmc.Off: "Turn machines off at once", bmc.Cycle: "Turn machines off and on"}[want],
+		Long: map[bmc.Power]string{
+			bmc.On:    "Turns machines on. Those that are on are left alone.",
+			bmc.Off:   "Turns machines off at once, as pulling the plug does. Their systems are not asked.",
+			bmc.Cycle: "Turns machines off at once and on again. Those that are off are turned on.",
+		}[want],
+		Example: "  bootctl bmc power " + want.String() + " ncn-m002 --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.confirm = func(bmcs []bmc.BMC) error {
+				return confirmed(cmd, yes, fmt.Sprintf("power %v", want), bmcs)
+			}
+			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+				changed, err := b.SetPower(ctx, want)
+				return bmcOutcome{Changed: changed, Did: "power " + want.String()}, err
+			}, printDone)
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it without asking")
+	return cmd
+}
+
+func bootOnceCommand() *cobra.Command {
+	var s bmcSite
+	var legacy bool
+	cmd := &cobra.Command{
+		Use:   "pxe NODES [flags]",
+		Short: "Boot from the network at the next boot",
+		Long: `Makes machines boot from the network at their next boot, and only then. Many
+BMCs forget it when no power command follows within a minute.`,
+		Example: "  bootctl bmc boot-once pxe ncn-m002 && bootctl bmc power cycle ncn-m002 --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+				err := b.BootPXE(ctx, legacy)
+				return bmcOutcome{Changed: err == nil, Did: "boots once from pxe"}, err
+			}, printDone)
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().BoolVar(&legacy, "legacy", false, "boot as a BIOS does, not by UEFI")
+	return cmd
+}
+
+func setDHCPCommand() *cobra.Command {
+	var s bmcSite
+	var reset bool
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "set-dhcp NODES [flags]",
+		Short: "Make BMCs take their addresses from DHCP",
+		Long: `Makes BMCs take their addresses from DHCP. Those that do are left alone. Some
+makes need a restart of the BMC for it and get one; an iLO never does, because it
+crashes. With --wait the command then waits until each BMC has a lease.`,
+		Example: "  bootctl bmc set-dhcp 'ncn-*' --wait 5m",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if wait < 0 {
+				return cli.UsageError(cmd, errors.New("--wait: a wait is not below zero"))
+			}
+			err := fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+				changed, err := b.SetDHCP(ctx, reset)
+				return bmcOutcome{Changed: changed, Did: "set to dhcp"}, err
+			}, printDone)
+			if wait == 0 || len(s.chosen) == 0 {
+				return err
+			}
+			return s.waitForLeases(cmd, wait, err)
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().BoolVar(&reset, "reset", false, "restart the BMCs, whatever their make, unless it crashes from that")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so `LONG`, such as 5m, for their leases")
+	return cmd
+}
+
+// waitForLeases waits for those of the chosen BMCs that were reached. failed
+// is what became of the others.
+func (s *bmcSite) waitForLeases(cmd *cobra.Command, limit time.Duration, failed error) error {
+	look := func() ([]bmc.Target, error) {
+		e, err := s.evidence(cmd, io.Discard)
+		var mine []bmc.Target
+		for _, t := range bmc.Find(e) {
+			if s.chosen[t.Node] {
+				t.Expected = true
+				mine = append(mine, t)
+			}
+		}
+		return mine, err
+	}
+	_, err := bmc.Wait(cmd.Context(), limit, look, func(missing []string) {
+		if len(missing) > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "waiting for leases of %d BMCs: %s\n", len(missing), strings.Join(missing, ", "))
+		}
+	})
+	var late *bmc.MissingError
+	if failed == nil && errors.As(err, &late) {
+		code := cli.Partial
+		if len(late.Nodes) == len(s.chosen) {
+			code = cli.Failure
+		}
+		return cli.Error{Err: err, Code: code, Hint: "bootctl bmc status shows which BMCs do not use DHCP; --wait waits longer"}
+	}
+	if failed != nil && err != nil {
+		cli.Tell(program, cmd.ErrOrStderr(), err.Error())
+		return failed
+	}
+	return errors.Join(failed, err)
+}
+
+// confirmed asks the person at the terminal, unless yes says it all.
+func confirmed(cmd *cobra.Command, yes bool, what string, bmcs []bmc.BMC) error {
+	if yes {
+		return nil
+	}
+	var names []string
+	for _, b := range bmcs {
+		names = append(names, b.Node)
+	}
+	refused := cli.Error{Err: fmt.Errorf("%s of %s was not confirmed, nothing was done", what, strings.Join(names, ", ")), Hint: "--yes does it without asking"}
+	in := cmd.InOrStdin()
+	if f, ok := in.(*os.File); ok {
+		if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
+			return refused
+		}
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s of %s? [y/N] ", what, strings.Join(names, ", "))
+	line, _ := bufio.NewReader(in).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		return refused
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"bootd/bmc"
+	"bootd/internal/cli"
+)
+
+// A bmcOutcome is what came of the work with one BMC, as --json prints it.
+type bmcOutcome struct {
+	Node    string `json:"node"`
+	Host    string `json:"bmc,omitempty"`
+	Vendor  string `json:"vendor,omitempty"`
+	Power   string `json:"power,omitempty"`
+	Source  string `json:"source,omitempty"` // of its address
+	Changed bool   `json:"changed"`
+	Step    string `json:"step,omitempty"` // that failed
+	Error   string `json:"error,omitempty"`
+	Did     string `json:"-"` // what to say when it changed
+}
+
+// fleet does the work with the BMCs that args stand for and reports.
+func fleet(cmd *cobra.Command, s *bmcSite, args []string, needed bool,
+	work func(context.Context, bmc.BMC) (bmcOutcome, error), print func(io.Writer, []bmcOutcome) error) error {
+	bmcs, err := s.pick(cmd, args, needed)
+	if err != nil {
+		return err
+	}
+	if s.confirm != nil {
+		if err := s.confirm(bmcs); err != nil {
+			return err
+		}
+	}
+	s.chosen = map[string]bool{}
+	results := bmc.Each(cmd.Context(), bmcs, s.parallel, work)
+	list := make([]bmcOutcome, len(results))
+	var errs []error
+	for i, r := range results {
+		list[i] = r.Value
+		list[i].Node, list[i].Host = r.BMC.Node, r.BMC.Host
+		if r.Err != nil {
+			errs = append(errs, r.Err)
+			list[i].fail(r.Err)
+		} else {
+			s.chosen[r.BMC.Node] = true
+		}
+	}
+	if s.json {
+		print = func(w io.Writer, list []bmcOutcome) error { return printJSON(w, list) }
+	}
+	if err := print(cmd.OutOrStdout(), list); err != nil {
+		return err
+	}
+	return fleetError(errs, len(list))
+}
+
+func (o *bmcOutcome) fail(err error) {
+	o.Error, o.Power = err.Error(), ""
+	var e *bmc.Error
+	if errors.As(err, &e) {
+		o.Step, o.Error = e.Step, e.Err.Error()
+	}
+}
+
+// fleetError is for the errors of some of n BMCs.
+func fleetError(errs []error, n int) error {
+	err := errors.Join(errs...)
+	if err == nil {
+		return nil
+	}
+	e := cli.Error{Err: err, Code: cli.Partial}
+	if len(errs) == n {
+		e.Code = cli.Failure
+	}
+	switch {
+	case errors.Is(err, bmc.ErrNoPassword):
+		e.Hint = "export IPMI_PASSWORD, or name a file with --password-file"
+	case errors.Is(err, bmc.ErrPassword):
+		e.Hint = "the password is from --password-file, else IPMI_PASSWORD, else conman.conf; the user from --user, else conman.conf, else root"
+	case errors.Is(err, bmc.ErrUnreachable):
+		e.Hint = "some BMCs answer to one protocol only: --protocol ipmi or redfish"
+	}
+	return e
+}
+
+// printBMCs prints a table of those that answered.
+func printBMCs(w io.Writer, list []bmcOutcome) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	rows := 0
+	for _, o := range list {
+		if o.Error != "" {
+			continue
+		}
+		if rows++; rows == 1 {
+			fmt.Fprintln(t, "NODE\tBMC\tVENDOR\tPOWER\tADDRESS FROM")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", o.Node, cli.Printable(o.Host), cli.Printable(dash(o.Vendor)), o.Power, cli.Printable(o.Source))
+	}
+	return t.Flush()
+}
+
+// printDone prints what changed.
+func printDone(w io.Writer, list []bmcOutcome) error {
+	for _, o := range list {
+		if o.Changed {
+			if _, err := fmt.Fprintf(w, "%s: %s\n", o.Node, o.Did); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
