@@ -19,7 +19,8 @@ import (
 // the port only when it is told to bind to interfaces, and Kea not at all; and
 // of two sockets on a port each gets a part of the unicast packets. A raw IP
 // socket gets a copy of what the firewall lets in, and takes nothing from
-// anybody.
+// anybody. It does not look at UDP checksums, which programs on the same host
+// leave to the hardware.
 func ListenBeside(ifname string) (*Link, error) {
 	ifi, err := net.InterfaceByName(ifname)
 	if err != nil {

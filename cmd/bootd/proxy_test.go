@@ -323,3 +323,17 @@ func TestProxyAnswersRelay(t *testing.T) {
 		t.Errorf("autoexec.ipxe: got %q, %v, want a script", out, err)
 	}
 }
+
+// Two flags are enough, and a server that has the port is no obstacle.
+func TestRunProxyWithoutFile(t *testing.T) {
+	t.Parallel()
+	s := newSiteWith(t, proxyMode, 0, m001)
+	s.daemon.Kill()
+	s.dnsmasq(s.Net, lab.Bridge)
+	p, err := s.Start(s.bin+"/bootd", "run", "--interface", lab.Bridge, "--proxy", "--root", s.root, "--state", s.Dir+"/other", "--socket", s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.line(p, `msg=ready .*subnets=1`)
+	s.wantProbe("beside dnsmasq", 0, `^br0 +proxy +10\.77\.0\.1 +ours `)
+}
