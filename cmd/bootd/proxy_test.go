@@ -324,13 +324,14 @@ func TestProxyAnswersRelay(t *testing.T) {
 	}
 }
 
-// Two flags are enough, and a server that has the port is no obstacle.
+// Two flags are enough, and the two capabilities of the systemd unit; a server
+// that has the port is no obstacle.
 func TestRunProxyWithoutFile(t *testing.T) {
 	t.Parallel()
 	s := newSiteWith(t, proxyMode, 0, m001)
 	s.daemon.Kill()
 	s.dnsmasq(s.Net, lab.Bridge)
-	p, err := s.Start(s.bin+"/bootd", "run", "--interface", lab.Bridge, "--proxy", "--root", s.root, "--state", s.Dir+"/other", "--socket", s.socket)
+	p, err := s.Start("setpriv", "--bounding-set=-all,+net_bind_service,+net_raw", s.bin+"/bootd", "run", "--interface", lab.Bridge, "--proxy", "--root", s.root, "--state", s.Dir+"/other", "--socket", s.socket)
 	if err != nil {
 		t.Fatal(err)
 	}
