@@ -57,6 +57,9 @@ type Server struct {
 	// Retries returns how often a machine that is to boot asks a server that
 	// is gone before it tries its next boot device. Nil: DefaultRetries.
 	Retries func() int
+	// Loader returns what a machine's firmware was told to load. Nil: never
+	// one that is signed.
+	Loader func(Machine) node.Loader
 	// Ready reports whether boots may be served. Nil: always.
 	Ready func() bool
 	// Record takes each step. Nil: steps are forgotten.
@@ -262,7 +265,7 @@ func (h *handler) script(w *meter, c *call) error {
 		m.Name = c.node
 	}
 	d := h.Decide(m)
-	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Decision: d}
+	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Decision: d}
 	text, err := s.Render()
 	if err != nil {
 		text = Trouble(c.server, err.Error())
@@ -318,6 +321,15 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
 	}
 	return text, e, nil
+}
+
+// signed reports whether a machine runs the signed iPXE.
+func (s *Server) signed(m Machine) bool {
+	if s.Loader == nil {
+		return false
+	}
+	l := s.Loader(m)
+	return l == node.LoaderSNPOnlyShim || l == node.LoaderIPXEShim
 }
 
 func (s *Server) retries() int {

@@ -41,6 +41,7 @@ type Script struct {
 	MAC      node.MAC // NIC it boots from; zero: not known
 	ByName   bool     // asked for by the name of the node, and so to be asked for again
 	Retries  int      // how often a machine that is to boot asks a server that is gone; zero: DefaultRetries
+	Signed   bool     // the iPXE that runs it is the signed one: it starts a kernel through the shim of its distribution
 	Decision deploy.Decision
 }
 

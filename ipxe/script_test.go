@@ -28,9 +28,12 @@ func action(a deploy.Action, name, reason string) Script {
 func TestGolden(t *testing.T) {
 	byName := boot("")
 	byName.ByName, byName.MAC = true, node.MAC{}
+	signed := boot("")
+	signed.Signed = true
 	tests := map[string]Script{
 		"boot":      boot("console=ttyS0,115200 hostname={{.Node}}\n  ds=nocloud-net;s=http://{{.Server}}/ role={{.Role}} rel={{.Release}} nic={{.MAC}}"),
 		"boot-name": byName,
+		"boot-shim": signed,
 		"local":     action(deploy.Local, "ncn-w001", "set to boot from the local disk"),
 		"discover":  action(deploy.Discover, "", "machine is not in the inventory"),
 		"hold":      action(deploy.Hold, "ncn-m001", "boot directory is not usable: kernel: no such file"),
@@ -53,13 +56,14 @@ var settings = strings.NewReplacer(
 	"${netX/mac}", "", "${netX/mac:hexhyp}", "", "${netX/ip}", "", "${uuid}", "", "${serial}", "",
 	"${serial:uristring}", "", "${manufacturer}", "", "${product}", "", "${buildarch}", "",
 	"${platform}", "", "${errno:hexraw}", "", "${bootd-wait}", "", "${bootd-asks}", "",
-	"${bootd-nic}", "", "${bootd-step}", "", "${bootd-err}", "", "${bootd-gone}", "",
+	"${bootd-nic}", "", "${bootd-step}", "", "${bootd-err}", "", "${bootd-gone}", "", "${bootd-shim}", "",
 )
 
 // iPXE of 2019 knows these.
 var known = []string{
 	"", "echo", "set", "isset", "iseq", "inc", "goto", "sleep", "imgfree", "imgfetch", "ifconf", "ifclose",
 	"chain", "autoboot", "kernel", "initrd", "boot", "sanboot", "exit",
+	"shim", // not known to iPXE of 2019, and only for the signed one
 }
 
 // commands splits a script as iPXE does (src/core/exec.c: blanks separate,

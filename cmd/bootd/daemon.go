@@ -343,6 +343,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Root: d.tree.Root(), Loaders: ipxe.Loaders{Dir: d.cfg.Loaders},
 		Decide:   func(m ipxe.Machine) deploy.Decision { return d.world.Load().Decide(m) },
 		IsNode:   func(name string) bool { _, ok := d.world.Load().inv.ByName(name); return ok },
+		Loader:   func(m ipxe.Machine) node.Loader { w := d.world.Load(); return w.loaderOf(w.find(m)) },
 		Retries:  func() int { return d.world.Load().retries },
 		Identify: d.identify,
 		Record:   d.record, Log: d.log,

@@ -54,13 +54,16 @@ func (w *world) bootDir(name string) deploy.BootDir {
 }
 
 // Decide settles what the machine that asks over HTTP should do.
-func (w *world) Decide(m ipxe.Machine) deploy.Decision {
+func (w *world) Decide(m ipxe.Machine) deploy.Decision { return w.decide(w.find(m)) }
+
+// find returns the node that asks over HTTP; nil: it is none.
+func (w *world) find(m ipxe.Machine) (n *node.Node) {
 	if m.Name != "" {
-		n, _ := w.inv.ByName(m.Name)
-		return w.decide(n)
+		n, _ = w.inv.ByName(m.Name)
+	} else {
+		n, _ = w.inv.Find(m.MAC, m.UUID, m.Serial)
 	}
-	n, _ := w.inv.Find(m.MAC, m.UUID, m.Serial)
-	return w.decide(n)
+	return n
 }
 
 // Find implements dhcp.Machines.
@@ -134,8 +137,13 @@ func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
 // choice returns which loader a machine gets: its own, its role's or the
 // site's.
 func (w *world) choice(c dhcp.Client) node.Loader {
-	n, known := w.inv.Find(c.MAC, c.UUID, "")
-	if !known {
+	n, _ := w.inv.Find(c.MAC, c.UUID, "")
+	return w.loaderOf(n)
+}
+
+// loaderOf is choice for a node; nil: a machine that is none.
+func (w *world) loaderOf(n *node.Node) node.Loader {
+	if n == nil {
 		return w.loader
 	}
 	role, _ := w.inv.Role(n.Role)
