@@ -132,9 +132,5 @@ func uuidOption(b []byte) node.UUID {
 	if len(b) != 17 || b[0] != 0 {
 		return node.UUID{}
 	}
-	u := node.UUID(b[1:])
-	u[0], u[1], u[2], u[3] = u[3], u[2], u[1], u[0]
-	u[4], u[5] = u[5], u[4]
-	u[6], u[7] = u[7], u[6]
-	return u
+	return node.UUID(b[1:]).Swapped()
 }

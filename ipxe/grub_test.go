@@ -150,8 +150,9 @@ func TestGRUBOfMachine(t *testing.T) {
 		{"grub/grub.cfg-01-52-54-00-aa-bb-07", foreigner, "'(http,10.1.1.1)/ncn-w001/kernel'", ""},
 		{"grub/grub.cfg-01-52-54-00-00-00-99", foreigner, "not in the inventory", ""},
 		{"grub/grub.cfg-00000000-0000-0000-0000-000000000007", foreigner, "'(http,10.1.1.1)/ncn-w001/kernel'", ""},
-		{"grub/grub.cfg-00000000-0000-0000-0000-000000000099", foreigner, "", none}, // it will try its MAC
-		{"grub/grub.cfg-0A010199", leased, "", none},                                // not its address
+		{"grub/grub.cfg-33221100-5544-7766-8899-aabbccddeeff", foreigner, "'(http,10.1.1.1)/ncn-w001/kernel'", ""}, // as GRUB 2.06 writes it
+		{"grub/grub.cfg-00000000-0000-0000-0000-000000000099", foreigner, "", none},                                // it will try its MAC
+		{"grub/grub.cfg-0A010199", leased, "", none},                                                               // not its address
 		{"grub/grub.cfg", foreigner, "not in the inventory", ""},
 		{"grub/failed-kernel.cfg", leased, "# noted", ""},
 		{"grub/failed-kernel.cfg", foreigner, "", none},

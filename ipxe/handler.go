@@ -306,6 +306,10 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 	}
 	e.MAC = m.MAC
 	d := s.Decide(m)
+	if d.Node == "" && !f.UUID.IsZero() {
+		m.UUID = f.UUID.Swapped() // GRUB 2.06 has it as SMBIOS stores it
+		d = s.Decide(m)
+	}
 	e.Node = d.Node
 	anonymous := m.MAC.IsZero() && d.Node == ""
 	switch {

@@ -120,7 +120,7 @@ func server(t testing.TB) (*Server, *events) {
 			return "", node.MAC{}
 		},
 		Decide: func(m Machine) deploy.Decision {
-			if m.MAC == mac || m.Name == "ncn-w001" || m.Serial == "S1" || m.UUID == (node.UUID{15: 7}) {
+			if m.MAC == mac || m.Name == "ncn-w001" || m.Serial == "S1" || m.UUID == (node.UUID{15: 7}) || m.UUID.String() == "00112233-4455-6677-8899-aabbccddeeff" {
 				return boot("").Decision
 			}
 			return deploy.Decision{Reason: "machine is not in the inventory"}

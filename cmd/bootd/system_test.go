@@ -269,6 +269,32 @@ func TestSecureBoot(t *testing.T) {
 	s.wantBooted(g, signed, "1.2.3")
 }
 
+// A GRUB that has HTTP asks for a file of its own, waits as it is told, and
+// boots over HTTP once a reload lets it go. It is built here, since that of
+// Debian has no HTTP.
+func TestGRUBOverHTTP(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mkimage := exec.Command("grub-mkimage", "-O", "x86_64-efi", "-p", "/grub", "-o", dir+"/grubx64.efi",
+		"efinet", "http", "tftp", "net", "normal", "linux", "echo", "sleep", "test", "true", "search", "search_fs_file", "chain", "configfile", "boot", "smbios", "minicmd")
+	if out, err := mkimage.CombinedOutput(); err != nil {
+		t.Fatalf("grub-mkimage, of grub-common and grub-efi-amd64-bin: %v\n%s", err, out)
+	}
+	held := m001
+	held.Boot, held.Loader = "hold", "grub"
+	s := newSiteOf(t, 1, site{Subnet: leases, Extra: "loaders: " + dir, Nodes: []siteNode{held}})
+	g := s.Boot(t, machine(held, lab.UEFI))
+	s.line(g, `bootd: asking 10\.77\.0\.1 again in 15 s`)
+	if why := s.bootctl("why", held.Name, "--json"); !strings.Contains(why, `"grub/grub.cfg-00000001-0000-0000-0000-000000000001"`) {
+		t.Errorf("got %s, want a file of GRUB's for its UUID", why)
+	}
+	s.Nodes[0].Boot = "release"
+	s.writeConfig()
+	s.reload()
+	s.line(g, `bootd: loading kernel from \(http,10\.77\.0\.1\)`)
+	s.wantBooted(g, m001, "1.2.3")
+}
+
 // iPXE of Debian is not signed: the firmware refuses it, and bootctl knows.
 func TestSecureBootRefusesUnsigned(t *testing.T) {
 	t.Parallel()

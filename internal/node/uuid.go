@@ -35,6 +35,15 @@ func (u UUID) Plausible() bool {
 	return false
 }
 
+// Swapped returns u with its first three fields turned round: what SMBIOS
+// stores and DHCP sends, which is little-endian in them (SMBIOS 7.2.1).
+func (u UUID) Swapped() UUID {
+	u[0], u[1], u[2], u[3] = u[3], u[2], u[1], u[0]
+	u[4], u[5] = u[5], u[4]
+	u[6], u[7] = u[7], u[6]
+	return u
+}
+
 // String returns the hyphenated text form in lower case.
 func (u UUID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
