@@ -69,22 +69,11 @@ poweroff
 // PowerOn starts a machine on the segment. A machine ends by powering itself
 // off, by Kill, or with the Net.
 func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
-	accel, err := Accelerator(ctx)
+	dir, command, err := n.Command(ctx, m)
 	if err != nil {
 		return nil, err
 	}
-	tap, err := n.tap()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp(n.Dir, m.Name+"-")
-	if err != nil {
-		return nil, err
-	}
-	if err := firmwareFiles(m.Firmware, dir); err != nil {
-		return nil, err
-	}
-	p, err := n.startIn(dir, "qemu-system-x86_64", m.args(accel, tap)...)
+	p, err := n.startIn(dir, command[0], command[1:]...)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +84,24 @@ func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
 		}
 	}
 	return &Guest{Proc: p, Machine: m}, nil
+}
+
+// Command puts a machine on the segment and leaves it to somebody else, such as
+// its BMC, to power it on: that is to run the command in dir, within the
+// namespace.
+func (n *Net) Command(ctx context.Context, m Machine) (dir string, command []string, err error) {
+	accel, err := Accelerator(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	tap, err := n.tap()
+	if err != nil {
+		return "", nil, err
+	}
+	if dir, err = os.MkdirTemp(n.Dir, m.Name+"-"); err != nil {
+		return "", nil, err
+	}
+	return dir, append([]string{"qemu-system-x86_64"}, m.args(accel, tap)...), firmwareFiles(m.Firmware, dir)
 }
 
 // monitor is QEMU's control socket.
