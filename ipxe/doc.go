@@ -13,6 +13,7 @@
 //	                                            what that configuration asks for and reports
 //	GET  /<node>/script.ipxe                    the script of a node, by name
 //	GET  /<node>/{kernel,initrd.img.xz,rootfs}  the boot directory of a node
+//	GET  /<node>/<release>/{kernel,initrd.img.xz,rootfs}  the same of the release that a boot began with
 //	GET  /ephemeral/data/<dir>/<id>/<file>      the artifact tree
 //	POST /checkin/booted                        the booted system reports back (leased addresses only)
 //	GET  /report?step=&err=                     a script reports a failure (leased addresses only)
@@ -36,6 +37,11 @@
 // time; a request for several gets the whole file. A reader slower than 1 kB/s
 // over a minute is cut off. Each script, transfer, check-in and report is one
 // event; a HEAD is none.
+//
+// One boot gets one release: a script names the files of the release that it
+// was decided to boot, down to metal.server, and these names stay good when the
+// node's links are switched. The root file system has the further names
+// squashfs.img and *.squashfs, for initrds that ask for those.
 //
 // # Scripts
 //

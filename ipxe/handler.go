@@ -49,6 +49,13 @@ type Server struct {
 	// Identify tells who holds an address: a node, or at least the MAC of a
 	// lease. Both are empty for an address that is nobody's.
 	Identify func(netip.Addr) (nodeName string, mac node.MAC)
+	// Pinned returns the path below Root of a file of a release that a node
+	// boots, or booted until a moment ago; kind is "kernel", "initrd" or
+	// "rootfs". With it, scripts name /<node>/<release>/..., so that a boot
+	// ends with the release it began with, whatever is linked meanwhile. An
+	// error wraps fs.ErrNotExist where the node does not have that release.
+	// Nil: scripts name /<node>/..., and there is no such route.
+	Pinned func(nodeName, release, kind string) (path string, err error)
 	// CheckIn takes what the system of a known address reports. kind is
 	// "booted"; release and detail may be empty. An error wrapping
 	// fs.ErrNotExist means that the caller is not known after all. Nil:
@@ -265,7 +272,7 @@ func (h *handler) script(w *meter, c *call) error {
 		m.Name = c.node
 	}
 	d := h.Decide(m)
-	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Decision: d}
+	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Pinned: h.Pinned != nil, Decision: d}
 	text, err := s.Render()
 	if err != nil {
 		text = Trouble(c.server, err.Error())
@@ -320,7 +327,7 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 		return []byte("# noted\n"), e, nil
 	}
 	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
-	text, err := Script{Server: server, MAC: m.MAC, Retries: s.retries(), Decision: d}.GRUB(f.Next)
+	text, err := Script{Server: server, MAC: m.MAC, Retries: s.retries(), Pinned: s.Pinned != nil, Decision: d}.GRUB(f.Next)
 	if err != nil {
 		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
 	}
@@ -413,6 +420,12 @@ func (h *handler) open(t target) (*os.File, error) {
 	if t.kind == loader {
 		return h.Loaders.Open(t.file)
 	}
+	if t.rel != "" {
+		var err error
+		if t.file, err = h.pinned(t); err != nil {
+			return nil, err
+		}
+	}
 	// A FIFO must not block the server.
 	f, err := h.Root.OpenFile(t.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
@@ -424,6 +437,25 @@ func (h *handler) open(t target) (*os.File, error) {
 		return nil, refuse(http.StatusNotFound, "%q: no such file", t.path)
 	}
 	return nil, fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+}
+
+// pinned returns the path of a file of the release that a boot began with.
+func (h *handler) pinned(t target) (string, error) {
+	if h.Pinned == nil {
+		return "", refuse(http.StatusNotFound, "%q: no such file", t.path)
+	}
+	kind := t.file
+	switch {
+	case t.file == initrdName:
+		kind = "initrd"
+	case isRootfs(t.file):
+		kind = "rootfs"
+	}
+	file, err := h.Pinned(t.node, t.rel, kind)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", refuse(http.StatusNotFound, "%q: no such file: the node does not boot that release", t.path)
+	}
+	return file, err
 }
 
 // checkIn takes the report of a booted system.

@@ -38,6 +38,7 @@ type target struct {
 	kind kind
 	path string // cleaned, without a leading slash: what a person recognises
 	node string // for nodeScript and nodeFile
+	rel  string // for nodeFile: the release that the boot began with; empty: what the boot directory says
 	grub GRUBFile
 	file string // loader name, or path below the root
 }
@@ -60,8 +61,17 @@ var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "me
 // Reserved reports whether a node of this name would be hidden by a route.
 func Reserved(name string) bool { return slices.Contains(reserved, name) }
 
-// nodeFiles are the entries of a boot directory that are served.
-var nodeFiles = []string{"kernel", initrdName, "rootfs"}
+// isNodeFile reports whether an entry of a boot directory is served: the links
+// of every node, and the names by which some initrds know the root file system.
+func isNodeFile(name string) bool {
+	return name == kernelName || name == initrdName || isRootfs(name)
+}
+
+const kernelName = "kernel"
+
+func isRootfs(name string) bool {
+	return name == "rootfs" || name == "squashfs.img" || strings.HasSuffix(name, ".squashfs") && !strings.HasPrefix(name, ".")
+}
 
 // parse returns the target of a request. A path that no honest client sends is
 // a refusal with status 400; one that leads nowhere is kind nowhere.
@@ -133,16 +143,19 @@ func matchPair(dir, name string) target {
 		return target{}
 	case name == "script.ipxe":
 		return target{kind: nodeScript, node: dir}
-	case slices.Contains(nodeFiles, name):
+	case isNodeFile(name):
 		return target{kind: nodeFile, node: dir, file: dir + "/" + name}
 	}
 	return target{}
 }
 
-// matchDeep matches what is beside a loader in a directory of its own.
+// matchDeep matches what is beside a loader in a directory of its own, and the
+// files of a boot that began with a release.
 func matchDeep(e []string) target {
 	name := e[1] + "/" + e[2]
 	switch {
+	case !Reserved(e[0]) && node.ValidName(e[0]) && isNodeFile(e[2]):
+		return target{kind: nodeFile, node: e[0], rel: e[1], file: e[2]}
 	case e[0] != "boot":
 		return target{}
 	case e[2] == "autoexec.ipxe":

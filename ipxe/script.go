@@ -42,11 +42,20 @@ type Script struct {
 	ByName   bool     // asked for by the name of the node, and so to be asked for again
 	Retries  int      // how often a machine that is to boot asks a server that is gone; zero: DefaultRetries
 	Signed   bool     // the iPXE that runs it is the signed one: it starts a kernel through the shim of its distribution
+	Pinned   bool     // files are named by their release: /<node>/<release>/...
 	Decision deploy.Decision
 }
 
 // DefaultRetries makes a machine wait for some ten minutes.
 const DefaultRetries = 10
+
+// Dir returns the path of the files that the machine boots.
+func (s Script) Dir() string {
+	if s.Pinned {
+		return s.Decision.Node + "/" + s.Decision.Release
+	}
+	return s.Decision.Node
+}
 
 // Render returns the script. Its error names the value that may not go into a
 // script; Trouble then makes a script that tells of it. Render is pure.
@@ -109,9 +118,10 @@ func CheckArgs(text string) error {
 // iPXE. A semicolon does only where it is a word of its own, and
 // ds=nocloud-net;s=http://... needs one.
 var (
-	serverRule = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?$`)
-	wordRule   = regexp.MustCompile(`^[A-Za-z0-9._:/@=+,%-]+$`)
-	argRule    = regexp.MustCompile(`^[A-Za-z0-9._:/@=+,%-][A-Za-z0-9._:/@=+,%;-]*$`)
+	serverRule  = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?$`)
+	wordRule    = regexp.MustCompile(`^[A-Za-z0-9._:/@=+,%-]+$`)
+	releaseRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
+	argRule     = regexp.MustCompile(`^[A-Za-z0-9._:/@=+,%-][A-Za-z0-9._:/@=+,%;-]*$`)
 )
 
 // check refuses what a command of the script could not carry.
@@ -126,6 +136,8 @@ func (s Script) check() error {
 		return fmt.Errorf("node: a machine without a name has no boot directory")
 	case d.Role != "" && !wordRule.MatchString(d.Role):
 		return fmt.Errorf("role: %q may not go into a script", d.Role)
+	case s.Pinned && d.Action == deploy.Boot && !releaseRule.MatchString(d.Release):
+		return fmt.Errorf("release: %q may not go into a URL", d.Release)
 	case d.Release != "" && !wordRule.MatchString(d.Release):
 		return fmt.Errorf("release: %q may not go into a script", d.Release)
 	}
@@ -145,7 +157,7 @@ func (s Script) cmdline() (string, error) {
 func (s Script) words() ([]string, error) {
 	d := s.Decision
 	a := Args{Server: s.Server, Node: d.Node, Role: d.Role, Release: d.Release}
-	words := []string{"metal.server=http://" + s.Server + "/" + d.Node}
+	words := []string{"metal.server=http://" + s.Server + "/" + s.Dir()}
 	if !s.MAC.IsZero() {
 		a.MAC, a.MACHyphen = s.MAC.String(), s.MAC.Hyphen()
 		words = append(words, "BOOTIF=01-"+a.MACHyphen)

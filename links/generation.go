@@ -401,6 +401,9 @@ func (t *Tree) Boot(name, release string) (Current, error) {
 	}
 	for _, id := range slices.Backward(ids) {
 		g, err := t.cached(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it became too old just now
+		}
 		if err != nil {
 			return Current{}, err
 		}

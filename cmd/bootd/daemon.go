@@ -345,6 +345,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		IsNode:   func(name string) bool { _, ok := d.world.Load().inv.ByName(name); return ok },
 		Loader:   func(m ipxe.Machine) node.Loader { w := d.world.Load(); return w.loaderOf(w.find(m)) },
 		Retries:  func() int { return d.world.Load().retries },
+		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify,
 		Record:   d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"path"
+	"strings"
 
 	"bootd/deploy"
 	"bootd/dhcp"
@@ -38,7 +39,24 @@ func (w *world) decide(n *node.Node) deploy.Decision {
 		return deploy.Decide(nil, node.Role{}, deploy.BootDir{})
 	}
 	role, _ := w.inv.Role(n.Role)
+	role.Args += w.liveDir(role.Args + " " + n.Args)
 	return deploy.Decide(n, role, w.bootDir(n.Name))
+}
+
+// liveDir is the kernel argument that says where a node keeps its image, as
+// CSM_RELEASE said to set-links, unless the configuration has its own.
+func (w *world) liveDir(args string) string {
+	s, err := w.tree.Settings()
+	if err != nil || s.LiveDir == "" || strings.Contains(args, "rd.live.dir=") {
+		return ""
+	}
+	return " rd.live.dir=" + s.LiveDir
+}
+
+// pinned finds a file of the release that a node's boot began with.
+func (w *world) pinned(name, release, kind string) (string, error) {
+	c, err := w.tree.Boot(name, release)
+	return map[string]string{"kernel": c.Kernel, "initrd": c.Initrd, "rootfs": c.Squashfs}[kind], err
 }
 
 // bootDir looks at a node's boot directory.
