@@ -15,8 +15,12 @@
 // The three are one Set or none: a member that is missing, unreadable, empty,
 // cut short or of the wrong kind makes a Problem that names it, never a set
 // with a hole, and nothing is ever taken from a second release to fill it.
-// Modification times have no say. The package reads; it changes nothing and
-// keeps no state, so all of it may be used from several goroutines.
+// Modification times have no say. Beside the three there may be a manifest with
+// sizes and SHA-256, manifest.json, and its minisign signature.
+//
+// Scan and Select read and change nothing. Import and Remove change the tree in
+// one step each: a release is there whole, or not at all. All of it may be used
+// from several goroutines.
 package artifacts
 
 import (
@@ -122,4 +126,6 @@ type Catalog struct {
 	Role     node.Role
 	Sets     []Set     // newest first, whatever the channel
 	Problems []Problem // newest release first
+
+	manifest Manifest // of the release that is looked at
 }

@@ -2,6 +2,8 @@ package artifacts
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -63,9 +65,18 @@ func (c *Catalog) addRelease(root *os.Root, dir, id string) {
 		c.problem(Problem{Release: id, File: dir, What: "has a character in its name other than letters, digits and . _ + ~ -"})
 		return
 	}
+	c.addFiles(root, dir, id)
+}
+
+// addFiles adds what the directory dir of release id holds.
+func (c *Catalog) addFiles(root *os.Root, dir, id string) {
 	entries, err := fs.ReadDir(root.FS(), dir)
 	if err != nil {
 		c.problem(Problem{Release: id, File: dir, What: "cannot be read: " + reason(err)})
+		return
+	}
+	if c.manifest, err = readManifest(root, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.problem(Problem{Release: id, File: path.Join(dir, ManifestName), What: "cannot be read: " + reason(err)})
 		return
 	}
 	found := sortOut(entries, id, c.Role.Squashfs)
@@ -177,6 +188,9 @@ func (c *Catalog) member(root *os.Root, dir, id, arch, member string, f files) (
 	default:
 		p.File = path.Join(dir, names[0])
 		size, what := check(root, p.File, member)
+		if f, ok := c.manifest.file(names[0]); what == "" && ok && f.Size != size {
+			what = fmt.Sprintf("has %d bytes, its manifest says %d", size, f.Size)
+		}
 		if what == "" {
 			return p.File, size
 		}

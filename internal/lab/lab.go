@@ -11,7 +11,7 @@
 // The initrd does what dracut-metal-mdsquash does. It reads from the kernel
 // command line
 //
-//	metal.server=http://S/NODE    fetch http://S/NODE/rootfs
+//	metal.server=http://S/NODE    fetch http://S/NODE/rootfs; S/NODE/RELEASE too
 //	BOOTIF=01-52-54-00-aa-bb-07   NIC to use; without it the first one
 //
 // and prints to the serial console, one per line and in this order,
