@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -86,7 +87,10 @@ func (l *Link) readARP(taken func(netip.Addr, node.MAC)) {
 	var b [2048]byte
 	for {
 		n, _, err := l.arp.ReadFrom(b[:])
-		if err != nil {
+		switch {
+		case errors.Is(err, unix.ENETDOWN):
+			continue // said once: packets come again when the interface is up again
+		case err != nil:
 			return
 		}
 		if a, mac, ok := arpSender(b[:n]); ok {

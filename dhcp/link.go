@@ -71,8 +71,12 @@ func newLink(c conn, ifname string, port uint16) *link {
 
 func (l *link) conn() conn { return *l.current.Load() }
 
-// Recv implements conn.
-func (l *link) Recv(batch []*exchange) (int, error) { return l.conn().Recv(batch) }
+// Recv is that of the socket, and tells which one it was.
+func (l *link) Recv(batch []*exchange) (n int, c *conn, err error) {
+	c = l.current.Load()
+	n, err = (*c).Recv(batch)
+	return n, c, err
+}
 
 // Send implements conn.
 func (l *link) Send(batch []outbound) { l.conn().Send(batch) }
@@ -111,8 +115,7 @@ const reopenEvery = time.Second
 
 // reopen replaces a socket that has failed, as soon as there is an interface
 // again. It reports whether this call did it, and not one beside it.
-func (l *link) reopen(ctx context.Context) bool {
-	failed := l.current.Load()
+func (l *link) reopen(ctx context.Context, failed *conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.current.Load() != failed {

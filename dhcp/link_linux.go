@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -197,10 +198,12 @@ func (l *Link) sendRouted(batch []*outbound) {
 	}
 }
 
-// Gone implements conn.
+// Gone implements conn. The hardware address counts, too: that of a bridge may
+// change with its ports, and whoever answers an ARP probe answers to the
+// address in it.
 func (l *Link) Gone() bool {
 	ifi, err := net.InterfaceByName(l.ifi.Name)
-	return err != nil || ifi.Index != l.ifi.Index
+	return err != nil || ifi.Index != l.ifi.Index || !bytes.Equal(ifi.HardwareAddr, l.ifi.HardwareAddr)
 }
 
 // SetReadDeadline makes Recv and Answers return at t.

@@ -58,9 +58,9 @@ type Server struct {
 
 // recover opens the socket of a link anew after it has failed: an interface
 // that goes away and comes back takes its sockets with it.
-func (s *Server) recover(ctx context.Context, l *link, err error) {
+func (s *Server) recover(ctx context.Context, l *link, failed *conn, err error) {
 	s.Log.Error("interface lost: it is not served until it is back", "iface", l.ifname, "port", l.port, "err", err)
-	if l.reopen(ctx) {
+	if l.reopen(ctx, failed) {
 		s.Log.Info("interface is back", "iface", l.ifname, "port", l.port)
 	}
 }
@@ -247,12 +247,12 @@ func (s *Server) receive(ctx context.Context, l *link) error {
 				batch[i] = exchanges.Get().(*exchange)
 			}
 		}
-		n, err := l.Recv(batch)
+		n, socket, err := l.Recv(batch)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			s.recover(ctx, l, err)
+			s.recover(ctx, l, socket, err)
 			continue
 		}
 		for i, x := range batch[:n] {
