@@ -33,10 +33,11 @@ type Leases struct {
 	holds    *list.List // of *offer, the first to expire first
 	ending   wheel      // leases that have not ended, or not been noticed to
 
-	version  uint64 // see Version
-	followed bool   // somebody fetches turns
-	turns    []Turn
-	lost     int // turns that had no room
+	version   uint64 // see Version
+	followed  bool   // somebody fetches turns
+	followAll bool   // and not only those of known machines that end
+	turns     []Turn
+	lost      int // turns that had no room
 }
 
 // A space is the addresses of one subnet.

@@ -71,7 +71,7 @@ func (s *Server) Free(a netip.Addr) (was Lease, ok bool, err error) {
 func (s *Server) byHand(step timeline.Step, l Lease) {
 	name := s.settings.Load().machines.Find(Client{MAC: l.MAC}).Name
 	s.Log.Info(string(step), "node", name, "mac", l.MAC, "ip", l.Addr)
-	s.Record(timeline.Event{Step: step, Stage: timeline.OS, Node: name, MAC: l.MAC, Addr: l.Addr, Detail: "by an administrator"})
+	s.Record(timeline.Event{Step: step, Node: name, MAC: l.MAC, Addr: l.Addr, Detail: "by an administrator"})
 }
 
 // Assign leases an address to a machine until l.Expires; zero is as long as

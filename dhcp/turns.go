@@ -26,12 +26,13 @@ const (
 // maxTurns is how many turns wait for those who follow. More are only counted.
 const maxTurns = 4096
 
-// Follow makes l keep turns until Turns fetches them. It is called before the
-// server runs, once, or turns are lost.
-func (l *Leases) Follow() {
+// Follow makes l keep turns until Turns fetches them: all of them, or only the
+// ends of leases of known machines. It is called before the server runs, once,
+// or turns are lost.
+func (l *Leases) Follow(all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.followed = true
+	l.followed, l.followAll = true, all
 }
 
 // Turns returns what befell leases since it was last called, in order, and how
@@ -60,17 +61,17 @@ func (l *Leases) overLocked(r *record) {
 	l.version++
 	if r.told {
 		r.told = false
-		l.turnLocked(Turn{What: Over, Lease: r.view()})
+		l.turnLocked(Over, r)
 	}
 }
 
-func (l *Leases) turnLocked(t Turn) {
+func (l *Leases) turnLocked(what What, r *record) {
 	switch {
-	case !l.followed:
+	case !l.followed, !l.followAll && (what != Over || !r.known):
 	case len(l.turns) >= maxTurns:
 		l.lost++
 	default:
-		l.turns = append(l.turns, t)
+		l.turns = append(l.turns, Turn{what, r.view()})
 	}
 }
 
@@ -88,9 +89,9 @@ func (l *Leases) committed(changes []store.Change) {
 		}
 		switch {
 		case !r.told:
-			l.turnLocked(Turn{What: Began, Lease: r.view()})
+			l.turnLocked(Began, r)
 		case r.renamed:
-			l.turnLocked(Turn{What: Renamed, Lease: r.view()})
+			l.turnLocked(Renamed, r)
 		}
 		r.told, r.renamed = true, false
 	}

@@ -25,7 +25,7 @@ func (b *bench) turns() (list []string) {
 // are no news.
 func TestTurns(t *testing.T) {
 	one(t, func(b *bench) {
-		b.server.Leases.Follow()
+		b.server.Leases.Follow(true)
 		want := func(what string, want ...string) {
 			t.Helper()
 			if got := b.turns(); !slices.Equal(got, want) {
@@ -78,17 +78,30 @@ func TestTurns(t *testing.T) {
 		// Who was told before a crash is told of the end after it.
 		b.stop()
 		b.start([]Subnet{testSubnet()}, fixed{})
-		b.server.Leases.Follow()
+		b.server.Leases.Follow(true)
 		want("restart")
 		time.Sleep(2 * time.Hour)
 		want("end after a restart", "2 "+m2.String()+" ")
 	})
 }
 
+// Who asks for less hears of the ends of known machines alone.
+func TestTurnsOfNodes(t *testing.T) {
+	run(t, []Subnet{testSubnet()}, fixed{m1: at(150)}, func(b *bench) {
+		b.server.Leases.Follow(false)
+		b.lease(m1)
+		b.lease(m2)
+		time.Sleep(2 * time.Hour)
+		if got, want := b.turns(), []string{"2 " + m1.String() + " "}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
 // Nobody waits for those who follow: what they do not fetch is counted.
 func TestTurnsAreBounded(t *testing.T) {
 	l := filled(maxTurns + 100)
-	l.Follow()
+	l.Follow(true)
 	for _, r := range l.byAddr {
 		r.told = true
 	}

@@ -10,6 +10,7 @@ import (
 	"bootd/dhcp"
 	"bootd/internal/hook"
 	"bootd/internal/lease"
+	"bootd/internal/timeline"
 )
 
 // leaseFollowers returns what follows the leases for other programs.
@@ -17,12 +18,9 @@ func (d *daemon) leaseFollowers() (list []component) {
 	if d.cfg.Leases.File != "" {
 		list = append(list, component{"lease file", d.leaseFile().Run})
 	}
-	if len(d.cfg.Leases.Hooks) > 0 {
-		d.dhcp.Leases.Follow()
-		h := &hooks{d, hook.Runner{Programs: d.cfg.Leases.Hooks, Log: d.log}}
-		list = append(list, component{"hooks", h.run})
-	}
-	return list
+	d.dhcp.Leases.Follow(len(d.cfg.Leases.Hooks) > 0)
+	f := &follower{d, hook.Runner{Programs: d.cfg.Leases.Hooks, Log: d.log}}
+	return append(list, component{"lease events", f.run})
 }
 
 func (d *daemon) leaseFile() *lease.File {
@@ -46,19 +44,20 @@ func (d *daemon) keepLeaseFile() error {
 	return err
 }
 
-// hooks runs the programs of the site.
-type hooks struct {
+// A follower tells the timeline, and the programs of the site, what befell
+// leases.
+type follower struct {
 	*daemon
-	runner hook.Runner
+	hooks hook.Runner
 }
 
-// hookEvery is how long a turn of a lease may wait before programs hear of it.
-const hookEvery = 250 * time.Millisecond
+// followEvery is how long a turn of a lease may wait before others hear of it.
+const followEvery = 250 * time.Millisecond
 
 // run fetches turns and runs the programs for one after the other. While they
 // run, the server keeps the turns that follow, as many as it has room for.
-func (h *hooks) run(ctx context.Context) error {
-	tick := time.NewTicker(hookEvery)
+func (f *follower) run(ctx context.Context) error {
+	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -66,13 +65,28 @@ func (h *hooks) run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		turns, lost := h.dhcp.Leases.Turns(h.dhcp.Now())
+		turns, lost := f.dhcp.Leases.Turns(f.dhcp.Now())
+		for i := range turns {
+			f.lapsed(&turns[i], f.dhcp.Now())
+		}
+		if len(f.hooks.Programs) == 0 {
+			continue
+		}
 		for i := 0; i < len(turns) && ctx.Err() == nil; i++ {
-			h.runner.Run(ctx, h.world.Load().call(&turns[i], h.dhcp.Now()))
+			f.hooks.Run(ctx, f.world.Load().call(&turns[i], f.dhcp.Now()))
 		}
 		if lost > 0 {
-			h.log.Warn("hooks are too slow: events of leases dropped", "events", lost)
+			f.log.Warn("hooks are too slow: events of leases dropped", "events", lost)
 		}
+	}
+}
+
+// lapsed records that a node did not renew its lease. All else that befalls
+// leases is on the timeline by what caused it.
+func (f *follower) lapsed(t *dhcp.Turn, now time.Time) {
+	name := f.world.Load().name(t.Lease.MAC)
+	if t.What == dhcp.Over && name != "" && t.Lease.State == dhcp.Bound && !t.Lease.Active(now) {
+		f.record(timeline.Event{Step: timeline.Lapsed, Node: name, MAC: t.Lease.MAC, Addr: t.Lease.Addr})
 	}
 }
 

@@ -118,7 +118,7 @@ const (
 // lastSeen returns when the last step of boot was taken.
 func lastSeen(boot []Event) (t time.Time) {
 	for i := range boot {
-		if seen := boot[i].Seen(); seen.After(t) {
+		if seen := boot[i].Seen(); boot[i].ofMachine() && seen.After(t) {
 			t = seen
 		}
 	}

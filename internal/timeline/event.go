@@ -39,6 +39,7 @@ const (
 	Elsewhere Step = "dhcp-elsewhere" // machine takes Addr of the other DHCP server, beside which we are a proxy
 	Freed     Step = "lease-freed"    // an administrator ended the lease of Addr
 	Assigned  Step = "lease-added"    // an administrator leased Addr to the machine
+	Lapsed    Step = "lease-ended"    // the lease of Addr ended, and the machine had not renewed it
 	TFTP      Step = "tftp"           // file sent over TFTP
 	HTTP      Step = "http"           // file sent over HTTP
 	Script    Step = "script"         // decision rendered as a boot script
@@ -94,6 +95,10 @@ func (e *Event) Machine() string {
 	}
 	return "(nobody)" // a client without any address, as over InfiniBand
 }
+
+// ofMachine reports whether the machine took the step. What befell its lease
+// without it is told, and says nothing of how its boot stands.
+func (e *Event) ofMachine() bool { return e.Step != Freed && e.Step != Assigned && e.Step != Lapsed }
 
 // Seen returns when the step was taken last.
 func (e *Event) Seen() time.Time {

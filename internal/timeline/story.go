@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 )
 
@@ -45,18 +46,19 @@ const (
 // Tell returns the story of the last boot in events, as it stands at now.
 // Events are one machine's, in the order Log returns them.
 func Tell(events []Event, now time.Time) Story {
-	if len(events) == 0 {
-		return Story{Events: []Event{}, Outcome: Unseen, Stopped: "nothing was ever seen of this machine",
+	boot := LastBoot(events)
+	own := slices.DeleteFunc(slices.Clone(boot), func(e Event) bool { return !e.ofMachine() })
+	if len(own) == 0 {
+		return Story{Events: append([]Event{}, boot...), Outcome: Unseen, Stopped: "nothing was ever seen of this machine",
 			Hint: "is it powered on, set to boot from the network, and on a VLAN this server listens on?"}
 	}
-	boot := LastBoot(events)
-	s := judge(byLatest(boot), now)
-	s.Events, s.Last = boot, lastSeen(boot)
+	s := judge(byLatest(own), now)
+	s.Events, s.Last = boot, lastSeen(own)
 	end := s.Last
-	if e := lastOf(boot, checkedIn); e != nil {
+	if e := lastOf(own, checkedIn); e != nil {
 		end = e.Time
 	}
-	s.Took = end.Sub(boot[0].Time)
+	s.Took = end.Sub(own[0].Time)
 	return s
 }
 
@@ -187,10 +189,6 @@ func describe(e *Event, stuck bool) string {
 		did, missing = "may not have "+address(e), "did not ask for another"
 	case Release:
 		did, missing = "gave "+address(e)+" back", "was not heard of again"
-	case Freed:
-		return ended("the lease of "+address(e)+" was ended by an administrator", "the machine was not heard of again", stuck)
-	case Assigned:
-		return ended("the address "+address(e)+" was leased by an administrator", "the machine did not ask for it", stuck)
 	case Inform:
 		did, missing = "asked for options", "was not heard of again"
 	case TFTP, HTTP:
