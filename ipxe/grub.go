@@ -3,14 +3,17 @@ package ipxe
 import (
 	"cmp"
 	"encoding/hex"
+	"io/fs"
 	"net/netip"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"bootd/deploy"
 	"bootd/internal/node"
+	"bootd/internal/timeline"
 )
 
 // A GRUBFile is a configuration file that GRUB asks for.
@@ -83,10 +86,7 @@ func (s Script) GRUB(next bool) ([]byte, error) {
 		return nil, err
 	}
 	s.Retries = cmp.Or(s.Retries, DefaultRetries)
-	v := view{Script: s, Next: next, TFTP: s.Server}
-	if host, _, ok := strings.Cut(s.Server, ":"); ok {
-		v.TFTP = host
-	}
+	v := view{Script: s, Next: next, TFTP: serverRule.FindStringSubmatch(s.Server)[1]}
 	if s.Decision.Action == deploy.Boot {
 		var err error
 		if v.Words, err = s.words(); err != nil {
@@ -104,4 +104,56 @@ func GRUBTrouble(server, text string, next bool) []byte {
 		return []byte("echo 'bootd: the server does not know its own address'\nsleep 30\nexit\n")
 	}
 	return b
+}
+
+// grub answers GRUB.
+func (h *handler) grub(w *meter, c *call) error {
+	begin := time.Now()
+	text, e, err := h.GRUB(c.grub, c.addr, c.server)
+	if err != nil {
+		return err
+	}
+	sendScript(w, text)
+	e.File, e.Bytes, e.Dur = c.path, w.sent, time.Since(begin)
+	h.record(c, e, w.err)
+	return nil
+}
+
+// GRUB returns a configuration file of GRUB for the machine at an address, and
+// the step it is. It is for TFTP; over HTTP it is a route. A name that may be
+// somebody else's is fs.ErrNotExist: GRUB then tries its next one.
+func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timeline.Event, error) {
+	m, d := s.whose(f, peer)
+	e := timeline.Event{Addr: peer, Step: timeline.Script, Stage: timeline.GRUB, Node: d.Node, MAC: m.MAC}
+	unknown := m.MAC.IsZero() && d.Node == ""
+	switch {
+	case unknown && (f.Step != "" || !f.UUID.IsZero()), f.Addr.IsValid() && f.Addr != peer:
+		return nil, e, &fs.PathError{Op: "open", Path: "grub.cfg", Err: fs.ErrNotExist}
+	case f.Step != "":
+		e.Step, e.Detail, e.Err = timeline.Report, f.Step, "GRUB could not load or start it"
+		return []byte("# noted\n"), e, nil
+	}
+	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
+	text, err := Script{Server: server, MAC: m.MAC, Retries: s.retries(), Pinned: s.Pinned != nil, Decision: d}.GRUB(f.Next)
+	if err != nil {
+		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
+	}
+	return text, e, nil
+}
+
+// whose returns the machine that asks for a file, and what it is to do. Its
+// address counts before the name of the file: a lease is harder to make up.
+func (s *Server) whose(f GRUBFile, peer netip.Addr) (Machine, deploy.Decision) {
+	m := Machine{MAC: f.MAC, UUID: f.UUID, Addr: peer}
+	if s.Identify != nil {
+		if _, mac := s.Identify(peer); !mac.IsZero() {
+			m.MAC = mac
+		}
+	}
+	d := s.Decide(m)
+	if d.Node == "" && !f.UUID.IsZero() {
+		m.UUID = f.UUID.Swapped() // GRUB 2.06 has it as SMBIOS stores it
+		d = s.Decide(m)
+	}
+	return m, d
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -204,6 +205,34 @@ func FuzzParseGRUBFile(f *testing.F) {
 		file, ok := ParseGRUBFile(name)
 		if ok && (file.MAC.IsGroup() || file.Step != "" && !stepRule.MatchString(file.Step)) {
 			t.Errorf("%q: got %+v", name, file)
+		}
+	})
+}
+
+var quotedRule = regexp.MustCompile(`'[^'\n]*'`)
+
+// Whatever the values, a configuration is that of harmless ones with other
+// texts between its single quotes.
+func FuzzGRUB(f *testing.F) {
+	f.Add(uint8(1), "10.1.1.1:8080", "ncn-w001", "1.2.3", "a=b {{.Node}}", "reason")
+	f.Add(uint8(3), "10.1.1.1", "", "", "", "'; reboot; echo '\n$root")
+	f.Add(uint8(1), "[::1]:80", "a", "b'c", "a'b $c", "#")
+	f.Fuzz(func(t *testing.T, a uint8, server, name, release, args, reason string) {
+		s := Script{Server: server, MAC: mac, Decision: deploy.Decision{
+			Action: deploy.Action(a % 4), Node: name, Release: release, Args: args, Reason: reason,
+		}}
+		got, err := s.GRUB(false)
+		if err != nil {
+			return
+		}
+		words, _ := s.words()
+		s.Decision.Node, s.Decision.Reason, s.Decision.Args = "n", "r", strings.Repeat("w ", max(0, len(words)-3))
+		want, err := s.GRUB(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(string(quotedRule.ReplaceAll(want, nil)), string(quotedRule.ReplaceAll(got, nil))); d != "" {
+			t.Errorf("outside of quotes: -harmless +got\n%s", d)
 		}
 	})
 }

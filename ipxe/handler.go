@@ -286,54 +286,6 @@ func (h *handler) script(w *meter, c *call) error {
 	return nil
 }
 
-// grub answers GRUB.
-func (h *handler) grub(w *meter, c *call) error {
-	begin := time.Now()
-	text, e, err := h.GRUB(c.grub, c.addr, c.server)
-	if err != nil {
-		return err
-	}
-	sendScript(w, text)
-	e.File, e.Bytes, e.Dur = c.path, w.sent, time.Since(begin)
-	h.record(c, e, w.err)
-	return nil
-}
-
-// GRUB returns a configuration file of GRUB for the machine at an address, and
-// the step it is; a file it does not know whose it would be is fs.ErrNotExist,
-// since GRUB then tries its next name. The address counts before the name: a
-// lease is harder to make up. It is for TFTP; over HTTP it is a route.
-func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timeline.Event, error) {
-	m := Machine{MAC: f.MAC, UUID: f.UUID, Addr: peer}
-	e := timeline.Event{Addr: peer, Step: timeline.Script, Stage: timeline.GRUB}
-	if s.Identify != nil {
-		if _, mac := s.Identify(peer); !mac.IsZero() {
-			m.MAC = mac
-		}
-	}
-	e.MAC = m.MAC
-	d := s.Decide(m)
-	if d.Node == "" && !f.UUID.IsZero() {
-		m.UUID = f.UUID.Swapped() // GRUB 2.06 has it as SMBIOS stores it
-		d = s.Decide(m)
-	}
-	e.Node = d.Node
-	anonymous := m.MAC.IsZero() && d.Node == ""
-	switch {
-	case f.Step != "" && (anonymous || !stepRule.MatchString(f.Step)), f.Addr.IsValid() && f.Addr != peer, anonymous && !f.UUID.IsZero():
-		return nil, e, &fs.PathError{Op: "open", Path: "grub.cfg", Err: fs.ErrNotExist}
-	case f.Step != "":
-		e.Step, e.Detail, e.Err = timeline.Report, f.Step, "GRUB could not load or start it"
-		return []byte("# noted\n"), e, nil
-	}
-	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
-	text, err := Script{Server: server, MAC: m.MAC, Retries: s.retries(), Pinned: s.Pinned != nil, Decision: d}.GRUB(f.Next)
-	if err != nil {
-		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
-	}
-	return text, e, nil
-}
-
 // signed reports whether a machine runs the signed iPXE.
 func (s *Server) signed(m Machine) bool {
 	if s.Loader == nil {
