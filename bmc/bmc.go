@@ -260,3 +260,34 @@ func (b BMC) SetDHCP(ctx context.Context, reset bool) (changed bool, err error) 
 	})
 	return changed, err
 }
+
+// A mediaSession is a session with virtual media, which IPMI has not.
+type mediaSession interface {
+	attach(ctx context.Context, image string) (changed bool, err error)
+	eject(context.Context) (changed bool, err error)
+}
+
+// AttachMedia puts the image at an URL into the virtual CD drive. It reports
+// with changed whether there was something to do.
+func (b BMC) AttachMedia(ctx context.Context, image string) (changed bool, err error) {
+	return b.media(ctx, "attach media", func(ctx context.Context, s mediaSession) (bool, error) { return s.attach(ctx, image) })
+}
+
+// EjectMedia takes the image out of the virtual CD drive. It reports with
+// changed whether there was one.
+func (b BMC) EjectMedia(ctx context.Context) (changed bool, err error) {
+	return b.media(ctx, "eject media", func(ctx context.Context, s mediaSession) (bool, error) { return s.eject(ctx) })
+}
+
+func (b BMC) media(ctx context.Context, step string, work func(context.Context, mediaSession) (bool, error)) (changed bool, err error) {
+	err = b.do(ctx, func(ctx context.Context, s session, enter func(string)) (err error) {
+		enter(step)
+		m, ok := s.(mediaSession)
+		if !ok {
+			return fmt.Errorf("%w over %v: virtual media is part of redfish", ErrUnsupported, b.Protocol)
+		}
+		changed, err = work(ctx, m)
+		return err
+	})
+	return changed, err
+}

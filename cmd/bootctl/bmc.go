@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -43,7 +44,14 @@ IPMI_PASSWORD, else from the console in conman.conf. It is never printed.`,
 		Example: "  bootctl bmc boot-once pxe ncn-m002",
 	})
 	once.AddCommand(bootOnceCommand())
-	cmd.AddCommand(bmcStatusCommand(), power, once, setDHCPCommand())
+	media := cli.Group(&cobra.Command{
+		Use:     "media",
+		Short:   "Attach and eject virtual media",
+		Long:    "Puts an image into the virtual CD drive of machines, or takes it out. Only over Redfish.",
+		Example: "  bootctl bmc media attach http://10.254.0.1/site.iso ncn-m002",
+	})
+	media.AddCommand(attachCommand(), ejectCommand())
+	cmd.AddCommand(bmcStatusCommand(), power, once, setDHCPCommand(), media)
 	return cmd
 }
 
@@ -141,6 +149,52 @@ crashes. With --wait the command then waits until each BMC has a lease.`,
 	s.flags(cmd)
 	cmd.Flags().BoolVar(&reset, "reset", false, "restart the BMCs, whatever their make, unless it crashes from that")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so `LONG`, such as 5m, for their leases")
+	return cmd
+}
+
+func attachCommand() *cobra.Command {
+	var s bmcSite
+	cmd := &cobra.Command{
+		Use:   "attach URL NODES [flags]",
+		Short: "Put an image into the virtual CD drive",
+		Long: `Puts an image into the virtual CD drive, from where the BMC fetches it at URL.
+Another image is taken out first.`,
+		Example: "  bootctl bmc media attach http://10.254.0.1/site.iso ncn-m002",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cli.UsageError(cmd, errors.New("URL is missing"))
+			}
+			image, err := url.Parse(args[0])
+			if err != nil || image.Scheme == "" || image.Host == "" {
+				return cli.UsageError(cmd, fmt.Errorf("%q is not a URL such as http://10.254.0.1/site.iso", args[0]))
+			}
+			return fleet(cmd, &s, args[1:], true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+				changed, err := b.AttachMedia(ctx, args[0])
+				return bmcOutcome{Changed: changed, Did: "attached " + cli.Printable(image.Redacted())}, err
+			}, printDone)
+		},
+	}
+	s.flags(cmd)
+	s.overRedfish(cmd)
+	return cmd
+}
+
+func ejectCommand() *cobra.Command {
+	var s bmcSite
+	cmd := &cobra.Command{
+		Use:     "eject NODES [flags]",
+		Short:   "Take the image out of the virtual CD drive",
+		Long:    "Takes the image out of the virtual CD drive, if there is one.",
+		Example: "  bootctl bmc media eject 'ncn-*'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+				changed, err := b.EjectMedia(ctx)
+				return bmcOutcome{Changed: changed, Did: "ejected"}, err
+			}, printDone)
+		},
+	}
+	s.flags(cmd)
+	s.overRedfish(cmd)
 	return cmd
 }
 

@@ -106,10 +106,10 @@ func printBMCs(w io.Writer, list []bmcOutcome) error {
 	return t.Flush()
 }
 
-// printDone prints what changed.
+// printDone prints what changed, unless more should have.
 func printDone(w io.Writer, list []bmcOutcome) error {
 	for _, o := range list {
-		if o.Changed {
+		if o.Changed && o.Error == "" {
 			if _, err := fmt.Fprintf(w, "%s: %s\n", o.Node, o.Did); err != nil {
 				return err
 			}

@@ -62,6 +62,12 @@ func (s *bmcSite) flags(cmd *cobra.Command) {
 	f.BoolVar(&s.json, "json", false, "print a JSON list")
 }
 
+// overRedfish makes Redfish what a command talks when nothing else is said.
+func (s *bmcSite) overRedfish(cmd *cobra.Command) {
+	f := cmd.Flags().Lookup("protocol")
+	f.DefValue, s.protocol = bmc.Redfish.String(), bmc.Redfish.String()
+}
+
 // pick returns the BMCs that the arguments stand for. What it could not read
 // of a file goes to stderr.
 func (s *bmcSite) pick(cmd *cobra.Command, args []string, needed bool) ([]bmc.BMC, error) {

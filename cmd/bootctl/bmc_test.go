@@ -21,7 +21,8 @@ import (
 
 // TestBMCScripts runs testdata/bmc/*.txtar. The command "sim" starts BMCs by
 // name, each on an address of loopback of its own (127.0.5.1 and so on), and
-// one port for all, $PORT.
+// one port for all, $PORT. The command "redfish" starts one over Redfish at
+// 127.0.0.1 and $PORT.
 func TestBMCScripts(t *testing.T) {
 	if _, err := exec.LookPath("ipmi_sim"); err != nil {
 		if os.Getenv("BOOT_REQUIRE") != "" {
@@ -33,7 +34,7 @@ func TestBMCScripts(t *testing.T) {
 		Dir:                 "testdata/bmc",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "sim": simCmd},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "sim": simCmd, "redfish": redfishCmd},
 	})
 }
 
@@ -72,4 +73,15 @@ func simCmd(ts *testscript.TestScript, neg bool, names []string) {
 		}
 		ts.Check(err)
 	}
+}
+
+func redfishCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: redfish")
+	}
+	r := bmctest.NewRedfish(bmctest.Quirks{Tasks: true})
+	ts.Defer(r.Close)
+	_, port, err := net.SplitHostPort(r.Listener.Addr().String())
+	ts.Check(err)
+	ts.Setenv("PORT", port)
 }
