@@ -45,6 +45,7 @@ func newProber() *prober {
 // that cannot be done, and the offer has to go out as it is.
 func (p *prober) add(pr *probe) bool {
 	pr.until = time.Now().Add(pr.subnet.Probe)
+	l, addr, routed := pr.link, pr.addr, pr.GIAddr.IsValid() // once it waits, its exchange is of whoever takes it
 	p.mu.Lock()
 	if p.order.Len() >= maxProbes || p.waiting[pr.addr] != nil {
 		p.mu.Unlock()
@@ -52,8 +53,7 @@ func (p *prober) add(pr *probe) bool {
 	}
 	p.waiting[pr.addr], pr.el = pr, p.order.PushBack(pr)
 	p.mu.Unlock()
-	if err := pr.link.Ask(pr.addr, pr.GIAddr.IsValid()); err != nil {
-		p.take(pr.addr)
+	if err := l.Ask(addr, routed); err != nil && p.withdraw(pr) {
 		return false
 	}
 	select {
@@ -73,6 +73,18 @@ func (p *prober) take(a netip.Addr) *probe {
 		p.order.Remove(pr.el)
 	}
 	return pr
+}
+
+// withdraw removes a probe. It reports whether that still waited.
+func (p *prober) withdraw(pr *probe) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[pr.addr] != pr {
+		return false
+	}
+	delete(p.waiting, pr.addr)
+	p.order.Remove(pr.el)
+	return true
 }
 
 // due removes and returns the probes that nobody answered by now, and how long

@@ -96,6 +96,30 @@ func TestProbesAreBounded(t *testing.T) {
 	})
 }
 
+// hasty is a conn on which the answer comes before the question is out, which
+// then fails.
+type hasty struct {
+	*pipe
+	taken func(netip.Addr)
+}
+
+func (h hasty) Ask(a netip.Addr, _ bool) error { h.taken(a); return errors.New("network is down") }
+
+// Once a probe waits, its exchange belongs to whoever takes it: an offer that
+// somebody has answered meanwhile does not go out a second time, from a packet
+// that may be another client's by then.
+func TestProbeTakenWhileAsking(t *testing.T) {
+	p := newProber()
+	var took *probe
+	h := hasty{newPipe(), func(a netip.Addr) { took = p.take(a) }}
+	sub := probing()
+	x := &exchange{request: request{link: newLink(h, "eth0", ServerPort)}, subnet: &sub}
+	pr := &probe{exchange: x, addr: netip.MustParseAddr("10.77.0.150")}
+	if held := p.add(pr); took != pr || !held {
+		t.Errorf("got taken %v, held %v; want that who took it has it", took == pr, held)
+	}
+}
+
 // The system's clock is not the clock of leases.
 func TestClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
