@@ -160,7 +160,11 @@ const (
 // put returns the change that stores r. Its key is the address, so an address
 // cannot have two records.
 func (r *record) put() store.Change {
-	b := make([]byte, 0, recordLen+2)
+	return store.Change{Key: storeKey(r.addr), Value: r.append(make([]byte, 0, recordLen+2))}
+}
+
+// append appends what is stored of r.
+func (r *record) append(b []byte) []byte {
 	state := byte(r.state)
 	if r.saidMAC {
 		state |= saidMACBit
@@ -175,7 +179,7 @@ func (r *record) put() store.Change {
 			b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 		}
 	}
-	return store.Change{Key: storeKey(r.addr), Value: b}
+	return b
 }
 
 // remove returns the change that removes the record of an address.

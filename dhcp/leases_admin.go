@@ -276,7 +276,8 @@ func (l *Leases) quarantineLocked(g *grant) []store.Change {
 	return []store.Change{bad.put()}
 }
 
-// current brings changes that wait for the disk up to date: what was decided
+// current brings changes that wait for the disk up to date. They come in the
+// order in which receivers are done with their batches, so what was decided
 // since about the same addresses may be on disk already, and must not be
 // undone.
 func (l *Leases) current(changes []store.Change) {
@@ -285,9 +286,9 @@ func (l *Leases) current(changes []store.Change) {
 	for i := range changes {
 		a := binary.BigEndian.Uint32(changes[i].Key)
 		if r := l.byAddr[a]; r != nil {
-			changes[i] = r.put()
+			changes[i].Value = r.append(changes[i].Value[:0])
 		} else {
-			changes[i] = remove(a)
+			changes[i].Value = nil
 		}
 	}
 }

@@ -326,11 +326,9 @@ func (s *Server) commitLoop() {
 		batch = s.gather(batch)
 		changes = changes[:0]
 		for i := range batch {
-			if batch[i].done != nil {
-				s.Leases.current(batch[i].changes)
-			}
 			changes = append(changes, batch[i].changes...)
 		}
+		s.Leases.current(changes)
 		start := time.Now()
 		err := s.Store.Apply(changes)
 		s.Metrics.committed(len(batch), time.Since(start), err)
