@@ -397,6 +397,7 @@ func (o *outbox) add(x *exchange, reply outbound, e timeline.Event) {
 
 // flush sends the replies, those of a link together, and records them.
 func (o *outbox) flush() {
+	o.dropStale(time.Now())
 	for first := 0; first < len(o.replies); {
 		link, end := o.made[first].link, first+1
 		for end < len(o.made) && o.made[end].link == link {
@@ -409,6 +410,21 @@ func (o *outbox) flush() {
 		first = end
 	}
 	o.replies, o.made = o.replies[:0], o.made[:0]
+}
+
+// dropStale drops replies that come too late: the disk, or whoever stopped the
+// process, held them up, and their clients have asked anew.
+func (o *outbox) dropStale(now time.Time) {
+	kept := 0
+	for i := range o.made {
+		if m := &o.made[i]; now.Sub(m.arrived) > maxAge {
+			m.s.Metrics.dropped("too old")
+			continue
+		}
+		o.replies[kept], o.made[kept] = o.replies[i], o.made[i]
+		kept++
+	}
+	o.replies, o.made = o.replies[:kept], o.made[:kept]
 }
 
 // sent records the step of a reply.

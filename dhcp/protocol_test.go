@@ -10,6 +10,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"bootd/internal/node"
+	"bootd/internal/store"
 	"bootd/internal/timeline"
 )
 
@@ -496,6 +497,34 @@ func TestC30InfiniBand(t *testing.T) {
 		again := b.must(ib(0xff, 1, 1), dhcpv4.MessageTypeOffer)
 		if yiaddr(one) == yiaddr(two) || yiaddr(one) != yiaddr(again) {
 			t.Errorf("got %v, %v and %v, want two addresses by client-id", yiaddr(one), yiaddr(two), yiaddr(again))
+		}
+	})
+}
+
+// slow is a disk that takes its time.
+type slow struct {
+	*disk
+	took time.Duration
+}
+
+func (s slow) Apply(changes []store.Change) error {
+	time.Sleep(s.took)
+	return s.disk.Apply(changes)
+}
+
+// An answer that the disk held up for too long is not sent: see maxAge.
+func TestStaleAnswerIsNotSent(t *testing.T) {
+	one(t, func(b *bench) {
+		addr := yiaddr(b.must(discover(m1), dhcpv4.MessageTypeOffer))
+		for _, row := range []struct {
+			took time.Duration
+			sent bool
+		}{{maxAge - time.Second, true}, {maxAge + time.Second, false}} {
+			b.server.Store = slow{b.disk, row.took}
+			b.ask(selecting(m1, addr))
+			if r := b.next(time.Minute); (r != nil) != row.sent {
+				t.Errorf("disk took %v: got %v, want an answer: %v", row.took, r, row.sent)
+			}
 		}
 	})
 }
