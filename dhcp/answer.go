@@ -32,6 +32,10 @@ type exchange struct {
 func (x *exchange) answer(s *Server, out *outbox) {
 	set := s.settings.Load()
 	x.s, x.out, x.set, x.now = s, out, set, s.clock.now()
+	if set.isServer(x.GIAddr) {
+		s.Metrics.dropped(errRelay.Error())
+		return
+	}
 	x.machine = set.machines.Find(x.Client)
 	if x.subnet = set.subnetOf(&x.request, x.machine.Addr); x.subnet == nil {
 		s.Metrics.dropped("no subnet")
@@ -114,6 +118,17 @@ func (set *settings) local(r *request, reserved netip.Addr) (first *Subnet) {
 		}
 	}
 	return first
+}
+
+// isServer reports whether a is our own address: a relay on this host would be
+// answered, and relay that, for ever.
+func (set *settings) isServer(a netip.Addr) bool {
+	for i := range set.subnets {
+		if a.IsValid() && set.subnets[i].Server == a {
+			return true
+		}
+	}
+	return false
 }
 
 // containing returns the subnet of a.

@@ -15,6 +15,8 @@ var (
 	errOp     = errors.New("not a client's packet")
 	errCookie = errors.New("no DHCP magic cookie")
 	errHLen   = errors.New("impossible hardware address")
+	errRelay  = errors.New("impossible relay address")
+	errNoID   = errors.New("neither a hardware address nor a client identifier")
 	errNoType = errors.New("no DHCP message type")
 	errLooped = errors.New("too many relays")
 )
@@ -27,6 +29,7 @@ const (
 
 const (
 	maxHops       = 16
+	minClientID   = 2 // RFC 2132, section 9.14
 	maxOption     = 255 // no option we read or echo is longer; joined beyond this it is somebody's test
 	flagBroadcast = 0x8000
 )
@@ -84,6 +87,12 @@ func (r *request) parse(b []byte) error {
 	if len(typ) != 1 || typ[0] == 0 {
 		return errNoType
 	}
+	switch {
+	case !plausibleRelay(r.GIAddr):
+		return errRelay
+	case r.htype != htypeEthernet && len(r.opts.get(optClientID)) < minClientID:
+		return errNoID
+	}
 	r.Type = MessageType(typ[0])
 	if r.htype == htypeEthernet {
 		r.MAC = node.MAC(r.chaddr[:6])
@@ -103,6 +112,11 @@ func plausibleHW(htype, hlen byte, mac node.MAC) bool {
 		return hlen == 6 && !mac.IsZero() && !mac.IsGroup()
 	}
 	return hlen == 0
+}
+
+// plausibleRelay reports whether a can be the address of a relay agent.
+func plausibleRelay(a netip.Addr) bool {
+	return !a.IsValid() || !a.IsLoopback() && !a.IsMulticast() && a != everybody
 }
 
 // readOptions reads the options of a packet from all the areas they are in.

@@ -427,6 +427,13 @@ func TestC28NotForUs(t *testing.T) {
 		"53 missing":       noType.ToBytes(),
 		"53 empty":         discover(m1, with(53)).ToBytes(),
 		"nothing":          {},
+		// protocol.md, section 1.1: relays loop, or answers go where nobody asked
+		"giaddr is ours":      discover(m1, withRelay(serverAddr)).ToBytes(),
+		"giaddr loopback":     discover(m1, withRelay(netip.MustParseAddr("127.0.0.1")), with(82, 5, 4, 10, 77, 0, 0)).ToBytes(),
+		"giaddr multicast":    discover(m1, withRelay(netip.MustParseAddr("224.0.0.1")), with(82, 5, 4, 10, 77, 0, 0)).ToBytes(),
+		"giaddr all ones":     discover(m1, withRelay(everybody), with(82, 5, 4, 10, 77, 0, 0)).ToBytes(),
+		"InfiniBand, no 61":   infiniBand().ToBytes(), // RFC 4390, section 2.1: MUST be there
+		"InfiniBand, 61 of 1": infiniBand(with(61, 1)).ToBytes(),
 	} {
 		one(t, func(bench *bench) {
 			if r := bench.askBytes(b); r != nil {
@@ -485,14 +492,16 @@ func TestStaleRequestIsDropped(t *testing.T) {
 	})
 }
 
+func infiniBand(mods ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
+	p := discover(m1, append(mods, withFlags(0x8000))...)
+	p.HWType, p.ClientHWAddr = htypeInfiniBand, nil
+	return p
+}
+
 // RFC 4390, section 2.1: InfiniBand has no hardware address in the header.
 func TestC30InfiniBand(t *testing.T) {
 	one(t, func(b *bench) {
-		ib := func(id ...byte) *dhcpv4.DHCPv4 {
-			p := discover(m1, with(61, id...), withFlags(0x8000))
-			p.HWType, p.ClientHWAddr = htypeInfiniBand, nil
-			return p
-		}
+		ib := func(id ...byte) *dhcpv4.DHCPv4 { return infiniBand(with(61, id...)) }
 		one, two := b.must(ib(0xff, 1, 1), dhcpv4.MessageTypeOffer), b.must(ib(0xff, 2, 2), dhcpv4.MessageTypeOffer)
 		again := b.must(ib(0xff, 1, 1), dhcpv4.MessageTypeOffer)
 		if yiaddr(one) == yiaddr(two) || yiaddr(one) != yiaddr(again) {
