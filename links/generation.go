@@ -522,3 +522,14 @@ func (t *Tree) prunable(name string) error {
 	}
 	return nil
 }
+
+// Alone calls do while no other process changes boot directories, so that what
+// InUse and Rollbacks say stays true.
+func (t *Tree) Alone(ctx context.Context, do func() error) error {
+	unlock, err := t.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return do()
+}

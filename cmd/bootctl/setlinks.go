@@ -139,7 +139,12 @@ func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stdout, "Resolving images to boot ... ")
 	}
 	catalogs := scan(tree, roles, nodes)
-	r.resolved(artifacts.Resolve(nodes, catalogs), catalogs)
+	if err := trusted(tree, c, roles, catalogs); err != nil {
+		return err
+	}
+	choices := artifacts.Resolve(nodes, catalogs)
+	unaltered(ctx, tree, roles, choices, stderr)
+	r.resolved(choices, catalogs)
 	r.notFound(stderr)
 	if !s.json {
 		r.printSelections(stdout)

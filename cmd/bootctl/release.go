@@ -1,0 +1,623 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"bootd/artifacts"
+	"bootd/internal/cli"
+	"bootd/internal/config"
+	"bootd/internal/node"
+	"bootd/links"
+
+	"github.com/spf13/cobra"
+)
+
+func releasesCommand() *cobra.Command {
+	var p place
+	var role string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "releases [flags]", Short: "List the releases and who boots them", Args: cli.NoArgs,
+		Long: `Lists the releases of all roles, the newest first. COMPLETE says what is wrong
+with one that is not. VERIFIED is yes where its files were read and are what its
+manifest says, and did not change since; bootctl release verify reads them.`,
+		Example: "  bootctl releases",
+		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			list, err := listReleases(c, tree, role)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), list)
+			}
+			return printReleases(cmd.OutOrStdout(), list)
+		}),
+	}
+	p.flags(cmd)
+	cmd.Flags().StringVar(&role, "role", "", "only releases of this `ROLE`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
+	return cmd
+}
+
+// A releaseLine is a release in a list. Its JSON form only ever grows.
+type releaseLine struct {
+	Role     string   `json:"role"`
+	Release  string   `json:"release"`
+	Channel  string   `json:"channel"`
+	Arch     string   `json:"arch,omitempty"`
+	Kernel   string   `json:"kernel_version,omitempty"`
+	Size     int64    `json:"size"` // bytes
+	Problem  string   `json:"problem,omitempty"`
+	Verified bool     `json:"verified"`
+	Nodes    []string `json:"nodes"` // that boot it
+	Pinned   []string `json:"pinned,omitempty"`
+}
+
+func listReleases(c *config.Config, tree *links.Tree, only string) ([]releaseLine, error) {
+	if _, ok := c.Inventory.Role(only); only != "" && !ok {
+		return nil, fmt.Errorf("there is no role %q", only)
+	}
+	uses, err := tree.InUse()
+	if err != nil {
+		return nil, err
+	}
+	settings, err := tree.Settings()
+	if err != nil {
+		return nil, err
+	}
+	pins := pinsOf(c.Inventory, settings)
+	list := []releaseLine{}
+	for _, name := range slices.Sorted(maps.Keys(c.Inventory.Roles())) {
+		role, _ := c.Inventory.Role(name)
+		if only != "" && name != only {
+			continue
+		}
+		for _, l := range releasesOf(tree, role) {
+			use := links.Use{Dir: role.Dir, Release: l.Release}
+			l.Nodes = append([]string{}, uses[use]...)
+			l.Pinned = pins[use]
+			list = append(list, l)
+		}
+	}
+	return list, nil
+}
+
+// releasesOf returns the releases of a role, the newest first.
+func releasesOf(tree *links.Tree, role node.Role) (list []releaseLine) {
+	cat := artifacts.Scan(tree.Root(), role)
+	for _, s := range cat.Sets {
+		list = append(list, releaseLine{Role: s.Role, Release: s.Release, Channel: string(s.Channel), Arch: s.Arch,
+			Kernel: s.KernelVersion(), Size: s.Size(), Verified: artifacts.Verified(tree.Root(), s)})
+	}
+	for _, p := range cat.Problems {
+		i := slices.IndexFunc(list, func(l releaseLine) bool { return l.Release == p.Release && l.Arch == p.Arch && l.Problem != "" })
+		switch {
+		case p.Release == "":
+		case i >= 0:
+			list[i].Problem += "; " + p.Error()
+		default:
+			list = append(list, releaseLine{Role: p.Role, Release: p.Release, Channel: string(artifacts.ChannelOf(p.Release)), Arch: p.Arch, Problem: p.Error()})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b releaseLine) int { return artifacts.Compare(b.Release, a.Release) })
+	return list
+}
+
+// pinsOf returns who is pinned to which release.
+func pinsOf(inv *node.Inventory, s links.Settings) map[links.Use][]string {
+	pins := map[links.Use][]string{}
+	roles := pinnedRoles(inv, s)
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
+		if r := roles[name]; r.Release != "" {
+			u := links.Use{Dir: r.Dir, Release: r.Release}
+			pins[u] = append(pins[u], "role "+name)
+		}
+	}
+	for _, n := range pinned(inv.Nodes(), s) {
+		if n.Release != "" {
+			u := links.Use{Dir: roles[n.Role].Dir, Release: n.Release}
+			pins[u] = append(pins[u], n.Name)
+		}
+	}
+	return pins
+}
+
+func printReleases(w io.Writer, list []releaseLine) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "No release is there. Bring one in with: bootctl release import ROLE DIR")
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "ROLE\tRELEASE\tCHANNEL\tARCH\tKERNEL\tSIZE\tVERIFIED\tIN USE BY\tCOMPLETE")
+	for _, l := range list {
+		verified, complete := "no", "yes"
+		if l.Verified {
+			verified = "yes"
+		}
+		bytes := size(l.Size)
+		if l.Problem != "" {
+			complete, verified, bytes = "NO: "+l.Problem, "-", "-"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Role, cli.Printable(l.Release), l.Channel, cmp.Or(l.Arch, "-"),
+			cmp.Or(cli.Printable(l.Kernel), "-"), bytes, verified, few(l.Nodes), cli.Printable(complete))
+	}
+	return tw.Flush()
+}
+
+// few names some nodes and counts the rest.
+func few(nodes []string) string {
+	switch {
+	case len(nodes) == 0:
+		return "-"
+	case len(nodes) > 3:
+		return fmt.Sprintf("%s and %d more", strings.Join(nodes[:2], ","), len(nodes)-2)
+	}
+	return strings.Join(nodes, ",")
+}
+
+func releaseGroupCommand() *cobra.Command {
+	cmd := cli.Group(&cobra.Command{
+		Use: "release", Short: "Bring releases in, check, pin and remove them",
+		Example: "  bootctl release import kubernetes /mnt/1.2.3\n  bootctl release pin ncn-m001 1.2.3",
+	})
+	cmd.AddCommand(releaseImportCommand(), releaseVerifyCommand(), releasePinCommand(), releaseUnpinCommand(), releaseRemoveCommand(), releasePruneCommand())
+	return cmd
+}
+
+// exactly wants the arguments that Use names.
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return cli.UsageError(cmd, fmt.Errorf("%d arguments are wanted: %s", n, cmd.Use))
+		}
+		return nil
+	}
+}
+
+// roleArg finds the role that an argument names.
+func roleArg(c *config.Config, name string) (node.Role, error) {
+	role, ok := c.Inventory.Role(name)
+	if !ok {
+		return role, fmt.Errorf("there is no role %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(c.Inventory.Roles())), ", "))
+	}
+	return role, nil
+}
+
+// signers reads the keys whose signatures count; nil: there are none.
+func signers(c *config.Config) (artifacts.Keys, error) {
+	if c.Signers == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.Signers)
+	if err != nil {
+		return nil, fmt.Errorf("signers: %w", err)
+	}
+	keys, err := artifacts.ParseKeys(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("signers: %s: %w", c.Signers, err)
+	}
+	return keys, nil
+}
+
+func releaseImportCommand() *cobra.Command {
+	var p place
+	cmd := &cobra.Command{
+		Use: "import ROLE DIR|TAR|- [flags]", Short: "Bring a release in from a directory or a tar",
+		Long: `Copies a release into ROOT/ephemeral/data from a directory, a tar (with gzip or
+without) or a tar on standard input. Its files say which release it is. The
+release appears when all of it is there, was read and is what it should be, with
+a manifest of sizes and SHA-256; whatever goes wrong before leaves nothing.`,
+		Example: "  bootctl release import kubernetes /mnt/1.2.3\n  ssh other tar -cC /var/www/ephemeral/data/k8s 1.2.3 | bootctl release import kubernetes -",
+		Args:    exactly(2),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			role, err := roleArg(c, args[0])
+			if err != nil {
+				return err
+			}
+			keys, err := signers(c)
+			if err != nil {
+				return err
+			}
+			sets, err := importFrom(cmd, artifacts.Import{Root: tree.Root(), Role: role, Keys: keys}, args[1])
+			if err != nil {
+				return importHint(err)
+			}
+			for _, s := range sets {
+				fmt.Fprintf(cmd.OutOrStdout(), "imported %s %s: kernel %s, %s\n", s.Role, s.Release, s.KernelVersion(), size(s.Size()))
+			}
+			return nil
+		})(cmd, nil)
+	}
+	p.flags(cmd)
+	return cmd
+}
+
+func importHint(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return cli.Hint(err, "bootctl release prune shows what can go")
+	case errors.Is(err, fs.ErrExist):
+		return cli.Hint(err, "bootctl release verify checks it, bootctl release remove removes it")
+	}
+	return err
+}
+
+// importFrom imports from what a person names: "-", a directory or a file.
+func importFrom(cmd *cobra.Command, i artifacts.Import, from string) ([]artifacts.Set, error) {
+	if from == "-" {
+		b := newBar(cmd.ErrOrStderr(), "importing", 0)
+		defer b.done()
+		i.Progress = b.add
+		return i.Tar(cmd.Context(), cmd.InOrStdin())
+	}
+	fi, err := os.Stat(from)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		f, err := os.Open(from)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		b := newBar(cmd.ErrOrStderr(), "importing", fi.Size())
+		defer b.done()
+		i.Progress = b.add
+		return i.Tar(cmd.Context(), f)
+	}
+	src, err := os.OpenRoot(from)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	b := newBar(cmd.ErrOrStderr(), "importing", sizeOf(src))
+	defer b.done()
+	i.Progress = b.add
+	return i.Dir(cmd.Context(), src)
+}
+
+func sizeOf(dir *os.Root) (n int64) {
+	entries, _ := fs.ReadDir(dir.FS(), ".")
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
+			n += fi.Size()
+		}
+	}
+	return n
+}
+
+func releaseVerifyCommand() *cobra.Command {
+	var p place
+	cmd := &cobra.Command{
+		Use: "verify [ROLE [RELEASE]] [flags]", Short: "Read releases and compare them with their manifests",
+		Example: "  bootctl release verify kubernetes 1.2.3", Args: cobra.MaximumNArgs(2),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			return verifyReleases(cmd, c, tree, args)
+		})(cmd, nil)
+	}
+	p.flags(cmd)
+	return cmd
+}
+
+func verifyReleases(cmd *cobra.Command, c *config.Config, tree *links.Tree, args []string) error {
+	names := slices.Sorted(maps.Keys(c.Inventory.Roles()))
+	if len(args) > 0 {
+		if _, err := roleArg(c, args[0]); err != nil {
+			return err
+		}
+		names = args[:1]
+	}
+	keys, err := signers(c)
+	if err != nil {
+		return err
+	}
+	good, bad := 0, 0
+	for _, name := range names {
+		role, _ := c.Inventory.Role(name)
+		cat := artifacts.Scan(tree.Root(), role)
+		asked := func(id string) bool { return id != "" && (len(args) < 2 || args[1] == id) }
+		for _, s := range cat.Sets {
+			if !asked(s.Release) {
+				continue
+			}
+			b := newBar(cmd.ErrOrStderr(), "reading "+s.Release, s.Size())
+			err := artifacts.Verify(cmd.Context(), tree.Root(), s, b.add)
+			b.done()
+			if err == nil && role.Signed {
+				err = keys.Signed(tree.Root(), s)
+			}
+			if err != nil {
+				bad++
+				cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("role %s: release %s: %v", name, s.Release, err))
+				continue
+			}
+			good++
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s is what its manifest says\n", name, s.Release)
+		}
+		for _, x := range cat.Problems {
+			if asked(x.Release) {
+				bad++
+				cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("role %s: release %s: %v", name, x.Release, x))
+			}
+		}
+	}
+	switch {
+	case bad > 0:
+		return cli.Error{Err: fmt.Errorf("%d of %d releases are not good", bad, good+bad), Code: partial(good)}
+	case good == 0:
+		return errors.New("there is no such release")
+	}
+	return nil
+}
+
+func releasePinCommand() *cobra.Command {
+	var p place
+	cmd := &cobra.Command{
+		Use: "pin NODE|ROLE RELEASE [flags]", Short: "Make set-links give a node or a role this release, until it is unpinned",
+		Long: `Pins a node or a role to a release, whatever the configuration says. It takes
+effect with the next bootctl set-links.`,
+		Example: "  bootctl release pin ncn-m001 1.2.3", Args: exactly(2),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			roleName := args[0]
+			n, isNode := c.Inventory.ByName(args[0])
+			if isNode {
+				roleName = n.Role
+			}
+			role, ok := c.Inventory.Role(roleName)
+			if !ok {
+				return fmt.Errorf("there is no node and no role %q", args[0])
+			}
+			role.Release = args[1]
+			if _, err := artifacts.Scan(tree.Root(), role).Select(""); err != nil {
+				return err
+			}
+			err := tree.Change(cmd.Context(), func(s *links.Settings) { setPin(s, isNode, args[0], args[1]) })
+			if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "pinned %s to %s: bootctl set-links links it\n", args[0], args[1])
+			}
+			return err
+		})(cmd, nil)
+	}
+	p.flags(cmd)
+	return cmd
+}
+
+// setPin pins a node or role; an empty release unpins it.
+func setPin(s *links.Settings, isNode bool, name, release string) {
+	m := &s.Roles
+	if isNode {
+		m = &s.Nodes
+	}
+	if *m == nil {
+		*m = map[string]string{}
+	}
+	if release == "" {
+		delete(*m, name)
+		return
+	}
+	(*m)[name] = release
+}
+
+func releaseUnpinCommand() *cobra.Command {
+	var p place
+	cmd := &cobra.Command{
+		Use: "unpin NODE|ROLE [flags]", Short: "Take a pin back", Example: "  bootctl release unpin ncn-m001", Args: exactly(1),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
+			name, was := args[0], ""
+			err := tree.Change(cmd.Context(), func(s *links.Settings) {
+				was = cmp.Or(s.Nodes[name], s.Roles[name])
+				_, isNode := s.Nodes[name]
+				setPin(s, isNode, name, "")
+			})
+			switch {
+			case err != nil:
+				return err
+			case was == "":
+				return cli.Hint(fmt.Errorf("%q is not pinned", name), "a release: in the configuration is taken out there")
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "unpinned %s, which was pinned to %s\n", name, was)
+			return nil
+		})(cmd, nil)
+	}
+	p.flags(cmd)
+	return cmd
+}
+
+// A keeper knows why releases must stay. It is true while the lock is held.
+type keeper struct {
+	uses map[links.Use][]string
+	back map[links.Use]int
+	pins map[links.Use][]string
+}
+
+func newKeeper(c *config.Config, tree *links.Tree) (k keeper, err error) {
+	if k.uses, err = tree.InUse(); err != nil {
+		return k, err
+	}
+	if k.back, err = tree.Rollbacks(); err != nil {
+		return k, err
+	}
+	settings, err := tree.Settings()
+	k.pins = pinsOf(c.Inventory, settings)
+	return k, err
+}
+
+// why returns why a release must stay; empty: it need not.
+func (k keeper) why(dir, release string) string {
+	u := links.Use{Dir: dir, Release: release}
+	switch {
+	case len(k.uses[u]) > 0:
+		return "is booted by " + few(k.uses[u])
+	case len(k.pins[u]) > 0:
+		return "is what " + few(k.pins[u]) + " is pinned to"
+	case k.back[u] > 0:
+		return fmt.Sprintf("is needed by a rollback to generation %d", k.back[u])
+	}
+	return ""
+}
+
+func releaseRemoveCommand() *cobra.Command {
+	var p place
+	cmd := &cobra.Command{
+		Use: "remove ROLE RELEASE [flags]", Short: "Remove a release that nobody needs",
+		Long: `Removes a release. One that a node boots or is pinned to, or that one of the last
+three generations links, is refused.`,
+		Example: "  bootctl release remove kubernetes 1.2.3", Args: exactly(2),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			role, err := roleArg(c, args[0])
+			if err != nil {
+				return err
+			}
+			return tree.Alone(cmd.Context(), func() error {
+				k, err := newKeeper(c, tree)
+				if err != nil {
+					return err
+				}
+				if why := k.why(role.Dir, args[1]); why != "" {
+					return fmt.Errorf("release %s of role %s %s", args[1], role.Name, why)
+				}
+				if err := artifacts.Remove(tree.Root(), role, args[1]); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "removed %s %s\n", role.Name, args[1])
+				return nil
+			})
+		})(cmd, nil)
+	}
+	p.flags(cmd)
+	return cmd
+}
+
+func releasePruneCommand() *cobra.Command {
+	var p place
+	var keep int
+	var role string
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "prune [flags]", Short: "Remove old releases that nobody needs", Args: cli.NoArgs,
+		Long: `Shows the releases of each role that are older than the newest N complete ones
+of their channel and that nobody needs, and removes them with --yes.`,
+		Example: "  bootctl release prune --keep 2 --yes",
+		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			if keep < 1 {
+				return cli.UsageError(cmd, fmt.Errorf("--keep %d: one release at least must stay", keep))
+			}
+			return tree.Alone(cmd.Context(), func() error { return pruneReleases(cmd.Context(), cmd.OutOrStdout(), c, tree, role, keep, yes) })
+		}),
+	}
+	p.flags(cmd)
+	cmd.Flags().IntVar(&keep, "keep", 3, "keep the newest `N` of each role and channel")
+	cmd.Flags().StringVar(&role, "role", "", "only releases of this `ROLE`")
+	cmd.Flags().BoolVar(&yes, "yes", false, "remove them")
+	return cmd
+}
+
+func pruneReleases(ctx context.Context, w io.Writer, c *config.Config, tree *links.Tree, only string, keep int, yes bool) error {
+	k, err := newKeeper(c, tree)
+	if err != nil {
+		return err
+	}
+	var freed int64
+	for _, name := range slices.Sorted(maps.Keys(c.Inventory.Roles())) {
+		role, _ := c.Inventory.Role(name)
+		if only != "" && name != only {
+			continue
+		}
+		for _, s := range old(artifacts.Scan(tree.Root(), role), keep) {
+			if why := k.why(role.Dir, s.Release); why != "" {
+				fmt.Fprintf(w, "kept %s %s: it %s\n", name, s.Release, why)
+				continue
+			}
+			if !yes {
+				fmt.Fprintf(w, "would remove %s %s (%s)\n", name, s.Release, size(s.Size()))
+				freed += s.Size()
+				continue
+			}
+			if err := errors.Join(ctx.Err(), artifacts.Remove(tree.Root(), role, s.Release)); err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "removed %s %s (%s)\n", name, s.Release, size(s.Size()))
+			freed += s.Size()
+		}
+	}
+	if !yes && freed > 0 {
+		fmt.Fprintf(w, "nothing was removed; with --yes %s would be\n", size(freed))
+	}
+	return nil
+}
+
+// old returns what is older than the newest releases of each channel.
+func old(cat artifacts.Catalog, keep int) (sets []artifacts.Set) {
+	seen := map[artifacts.Channel][]string{}
+	for _, s := range cat.Sets {
+		ids := seen[s.Channel]
+		if !slices.Contains(ids, s.Release) {
+			ids = append(ids, s.Release)
+			seen[s.Channel] = ids
+			if len(ids) > keep {
+				sets = append(sets, s)
+			}
+		}
+	}
+	return sets
+}
+
+// trusted takes releases away that are not signed as their role wants it.
+func trusted(tree *links.Tree, c *config.Config, roles map[string]node.Role, catalogs map[string]artifacts.Catalog) error {
+	for name, cat := range catalogs {
+		if !roles[name].Signed {
+			continue
+		}
+		keys, err := signers(c)
+		if err != nil {
+			return err
+		}
+		cat.OnlySigned(tree.Root(), keys)
+		catalogs[name] = cat
+	}
+	return nil
+}
+
+// unaltered reads the chosen sets of roles that want signatures, so that an
+// altered one is not linked.
+func unaltered(ctx context.Context, tree *links.Tree, roles map[string]node.Role, choices []artifacts.Choice, stderr io.Writer) {
+	verdicts := map[artifacts.Set]error{}
+	for i, ch := range choices {
+		if ch.Err != nil || !roles[ch.Node.Role].Signed {
+			continue
+		}
+		err, known := verdicts[ch.Set]
+		if !known {
+			b := newBar(stderr, "reading "+ch.Set.Release, ch.Set.Size())
+			err = artifacts.Verify(ctx, tree.Root(), ch.Set, b.add)
+			b.done()
+			if err != nil {
+				err = fmt.Errorf("release %s: %s: %w", ch.Set.Release, path.Dir(ch.Set.Kernel), err)
+			}
+			verdicts[ch.Set] = err
+		}
+		choices[i].Err = err
+	}
+}
