@@ -101,7 +101,6 @@ func TestProxyBoots(t *testing.T) {
 	}{
 		{"dnsmasq on another host", elsewhere, lab.UEFI},
 		{"dnsmasq on another host", elsewhere, lab.UEFIHTTP},
-		{"dnsmasq on another host", elsewhere, lab.BIOS},
 		{"dnsmasq on this host", beside, lab.UEFI},
 		{"dnsmasq on this host", beside, lab.BIOS},
 		{"Kea on this host", kea, lab.UEFI},
