@@ -73,6 +73,7 @@ func TestFile(t *testing.T) {
 		}
 		version.Add(1)
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		if n := strings.Count(log.String(), "lease file not written"); n != 1 {
 			t.Errorf("told %d times, want once a minute\n%s", n, log.String())
 		}
@@ -80,10 +81,12 @@ func TestFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		list = nil
+		version.Add(1)
 		time.Sleep(2 * time.Minute)
 		if got := contents(t, path); got != "" {
 			t.Errorf("got %q, want an empty file again", got)
 		}
+		synctest.Wait()
 		list = []lease.Lease{{Addr: netip.MustParseAddr("10.0.0.2"), MAC: [6]byte{2}, State: lease.Bound, Expires: lease.Never}}
 		version.Add(1)
 		cancel()
