@@ -123,14 +123,16 @@ func TestIPMIBootPXE(t *testing.T) {
 func TestIPMISetDHCP(t *testing.T) {
 	const noReset = "ncn-m002: BMC 127.0.0.1: reset: not supported by this BMC (completion code 0xc1)"
 	for _, tt := range []struct {
-		vendor string
-		iana   uint32
-		err    string
+		vendor  string
+		iana    uint32
+		channel uint8
+		err     string
 	}{
-		{"OpenIPMI simulator", 0x1291, ""}, {"HPE", 47196, ""}, {"GIGABYTE", 15370, noReset}, {"IANA 9999", 9999, ""},
+		{"OpenIPMI simulator", 0x1291, 1, ""}, {"HPE", 47196, 1, ""}, {"GIGABYTE", 15370, 1, noReset}, {"IANA 9999", 9999, 1, ""},
+		{"Intel", 343, 3, ""}, {"HPE", 47196, 8, ""}, // the script would have set one channel for all (csm.md 1.5)
 	} {
 		t.Run(tt.vendor, func(t *testing.T) {
-			b, _ := startSim(t, bmctest.Sim{IANA: tt.iana})
+			b, _ := startSim(t, bmctest.Sim{IANA: tt.iana, Channel: tt.channel})
 			st, err := b.Status(t.Context())
 			if want := (bmc.Status{Vendor: tt.vendor, Source: "unspecified"}); err != nil || st != want {
 				t.Errorf("got %+v, %v, want %+v", st, err, want)

@@ -41,7 +41,7 @@ func (b BMC) openRedfish(ctx context.Context) (session, error) {
 	c, err := gofish.ConnectContext(ctx, gofish.ClientConfig{
 		Endpoint: "https://" + net.JoinHostPort(b.Host, strconv.Itoa(int(cmp.Or(b.Port, 443)))),
 		Username: b.User, Password: b.Password.Reveal(), BasicAuth: b.Basic,
-		HTTPClient:       &http.Client{Transport: transport, Timeout: httpTimeout},
+		HTTPClient:       &http.Client{Transport: transport, Timeout: httpTimeout, CheckRedirect: stay},
 		ReuseConnections: true, NoModifyTransport: true,
 	})
 	if err != nil {
@@ -62,6 +62,14 @@ func (b BMC) openRedfish(ctx context.Context) (session, error) {
 	}
 	s.close()
 	return nil, err
+}
+
+// stay refuses a redirect to where the password must not go.
+func stay(req *http.Request, via []*http.Request) error {
+	if req.URL.Scheme != "https" || req.URL.Host != via[0].URL.Host || len(via) > 3 {
+		return fmt.Errorf("it redirects to %q", req.URL.Redacted())
+	}
+	return nil
 }
 
 func (s *redfish) close() { s.c.Logout() }

@@ -3,6 +3,8 @@ package bmc_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -173,5 +175,18 @@ func TestRedfishErrors(t *testing.T) {
 	_, err = b.Status(t.Context())
 	if want := "ncn-m002: BMC 127.0.0.1: connect: does not answer: connect: connection refused"; message(err) != want || !errors.Is(err, bmc.ErrUnreachable) {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// A password does not follow a redirect to another place.
+func TestRedfishRedirect(t *testing.T) {
+	away := http.RedirectHandler("http://10.254.0.66/redfish/v1/", http.StatusTemporaryRedirect)
+	server := httptest.NewTLSServer(away)
+	defer server.Close()
+	at := netip.MustParseAddrPort(server.Listener.Addr().String())
+	b := bmc.BMC{Node: "ncn-m002", Host: at.Addr().String(), Port: at.Port(), Protocol: bmc.Redfish, User: "root", Password: bmc.NewSecret("x"), Basic: true}
+	_, err := b.Status(t.Context())
+	if !strings.Contains(message(err), `it redirects to "http://10.254.0.66/redfish/v1/"`) {
+		t.Errorf("got %v, want that it redirects", err)
 	}
 }

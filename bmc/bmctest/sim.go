@@ -18,6 +18,7 @@ type Sim struct {
 	Addr     netip.AddrPort // where it listens
 	User     string
 	Password string
+	Channel  uint8  // number of its LAN channel; 0: 1
 	IANA     uint32 // manufacturer in its device id; 0: 0x1291, what its own examples have
 	Start    string // command that is the machine, which is on while it runs; empty: one that sleeps
 }
@@ -54,14 +55,14 @@ func (s Sim) lan(dir string) string {
 	}
 	return fmt.Sprintf(`name "%s"
 set_working_mc 0x20
-  startlan 1
+  startlan %d
     addr %s %d
     priv_limit admin
 %s    guid a123456789abcdefa123456789abcdef
   endlan
   chassis_control "%s/chassis"
   user 2 true "%s" "%s" admin 10 none md2 md5 straight
-`, s.Name, s.Addr.Addr(), s.Addr.Port(), levels.String(), dir, s.User, s.Password)
+`, s.Name, max(1, s.Channel), s.Addr.Addr(), s.Addr.Port(), levels.String(), dir, s.User, s.Password)
 }
 
 // emu is as ipmi_sim_cmd(5) describes it.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"bootd/bmc"
 	"bootd/bmc/bmctest"
@@ -84,4 +85,25 @@ func redfishCmd(ts *testscript.TestScript, neg bool, args []string) {
 	_, port, err := net.SplitHostPort(r.Listener.Addr().String())
 	ts.Check(err)
 	ts.Setenv("PORT", port)
+}
+
+// Whoever does not say yes is left alone.
+func TestConfirmed(t *testing.T) {
+	for answer, want := range map[string]string{
+		"y\n": "", "YES\n": "", "yes": "",
+		"": "power off of a, b was not confirmed, nothing was done", "\n": "power off of a, b was not confirmed, nothing was done",
+		"n\n": "power off of a, b was not confirmed, nothing was done", "yy\n": "power off of a, b was not confirmed, nothing was done",
+	} {
+		var cmd cobra.Command
+		var asked strings.Builder
+		cmd.SetIn(strings.NewReader(answer))
+		cmd.SetErr(&asked)
+		got := ""
+		if err := confirmed(&cmd, false, "power off", []bmc.BMC{{Node: "a"}, {Node: "b"}}); err != nil {
+			got = err.Error()
+		}
+		if got != want || asked.String() != "power off of a, b? [y/N] " {
+			t.Errorf("%q: got %q after %q, want %q", answer, got, asked.String(), want)
+		}
+	}
 }
