@@ -51,6 +51,7 @@ type Decision struct {
 	Role    string `json:"role,omitempty"`    // empty as Node
 	Release string `json:"release,omitempty"` // release id, when Action is Boot
 	Args    string `json:"args,omitempty"`    // kernel arguments template, when Action is Boot
+	Payload string `json:"payload,omitempty"` // family of its payload, when Action is Boot; empty: it has none
 	Reason  string `json:"reason"`            // one line for people, without a full stop
 }
 
@@ -96,6 +97,7 @@ func (d Decision) fromBootDir(n *node.Node, role node.Role, dir BootDir) Decisio
 	default:
 		d.Action, d.Release = Boot, dir.Release
 		d.Args = joinArgs(role.Args, n.Args)
+		d.Payload = n.Payload.Family
 		d.Reason = fmt.Sprintf("boot directory links release %s of role %s", dir.Release, n.Role)
 		if pin := cmp.Or(n.Release, role.Release); pin != "" && pin != dir.Release {
 			d.Reason += fmt.Sprintf(", although pinned to %s: run bootctl set-links", pin)

@@ -17,6 +17,7 @@
 //	GET  /ephemeral/data/<dir>/<id>/<file>      the artifact tree
 //	POST /checkin/booted                        the booted system reports back (leased addresses only)
 //	GET  /report?step=&err=                     a script reports a failure (leased addresses only)
+//	GET  /t/<token>/<document>                  a document of a payload (the bearer of the ticket only)
 //	GET  /healthz, /metrics
 //
 // Each GET may be a HEAD. Nothing else below the root is served: no listing,

@@ -134,7 +134,11 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 		return []byte("# noted\n"), e, nil
 	}
 	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
-	text, err := Script{Server: server, MAC: m.MAC, Retries: s.retries(), Pinned: s.Pinned != nil, Decision: d}.GRUB(f.Next)
+	var text []byte
+	token, err := s.ticket(d, peer, server)
+	if err == nil {
+		text, err = Script{Server: server, MAC: m.MAC, Retries: s.retries(), Pinned: s.Pinned != nil, Ticket: token, Decision: d}.GRUB(f.Next)
+	}
 	if err != nil {
 		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
 	}

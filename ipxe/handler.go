@@ -67,6 +67,13 @@ type Server struct {
 	// Loader returns what a machine's firmware was told to load. Nil: never
 	// one that is signed.
 	Loader func(Machine) node.Loader
+	// Ticket issues the ticket of a node that boots with a payload to the
+	// machine at an address, whom the script names it. Nil: no node has a
+	// payload.
+	Ticket func(d deploy.Decision, peer netip.Addr, server string) (deploy.Token, error)
+	// Payload judges a request for a document and renders it; with peek the
+	// ticket is not used. Nil: there is no such route.
+	Payload func(r PayloadRequest, peek bool) PayloadAnswer
 	// Ready reports whether boots may be served. Nil: always.
 	Ready func() bool
 	// Record takes each step. Nil: steps are forgotten.
@@ -163,7 +170,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		h.answer(m, c, err)
 	}
-	h.Log.Debug("request", "ip", c.addr, "method", r.Method, "path", r.URL.Path,
+	h.Log.Debug("request", "ip", c.addr, "method", r.Method, "path", deploy.Redact(r.URL.Path),
 		"status", m.status, "bytes", m.sent, "err", errors.Join(err, m.err))
 }
 
@@ -195,6 +202,8 @@ func (h *handler) serve(w *meter, c *call) error {
 		return h.checkIn(w, c)
 	case report:
 		return h.report(w, c)
+	case payload:
+		return h.payload(w, c)
 	}
 	return h.file(w, c)
 }
@@ -273,7 +282,11 @@ func (h *handler) script(w *meter, c *call) error {
 	}
 	d := h.Decide(m)
 	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Pinned: h.Pinned != nil, Decision: d}
-	text, err := s.Render()
+	var text []byte
+	var err error
+	if s.Ticket, err = h.ticket(d, c.addr, c.server); err == nil {
+		text, err = s.Render()
+	}
 	if err != nil {
 		text = Trouble(c.server, err.Error())
 	}
@@ -543,11 +556,11 @@ func (h *handler) isNode(name string) bool { return h.IsNode != nil && h.IsNode(
 
 // wireText makes a text from the wire fit for an event: short and printable.
 func wireText(s string) string {
-	s = strings.Map(func(r rune) rune {
+	s = deploy.Redact(strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'
 		}
 		return r
-	}, strings.TrimSpace(s))
+	}, strings.TrimSpace(s)))
 	return s[:min(len(s), maxWireText)]
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"bootd/deploy"
 	"bootd/internal/node"
 )
 
@@ -28,6 +29,7 @@ const (
 	dataFile
 	checkIn
 	grubFile
+	payload
 	report
 	health
 	metrics
@@ -40,7 +42,9 @@ type target struct {
 	node string // for nodeScript and nodeFile
 	rel  string // for nodeFile: the release that the boot began with; empty: what the boot directory says
 	grub GRUBFile
-	file string // loader name, or path below the root
+	file string // loader name, document, or path below the root
+
+	token string // for payload; never part of path
 }
 
 // isScript reports whether iPXE will run the answer.
@@ -56,7 +60,7 @@ func (t target) method() string {
 
 // reserved are the first path elements that are ours, whatever the inventory
 // says.
-var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics"}
+var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t"}
 
 // Reserved reports whether a node of this name would be hidden by a route.
 func Reserved(name string) bool { return slices.Contains(reserved, name) }
@@ -94,7 +98,7 @@ func parse(r *http.Request) (target, error) {
 	if grub, ok := ParseGRUBFile(strings.Join(elems, "/")); ok {
 		t = target{kind: grubFile, grub: grub}
 	}
-	t.path = strings.Join(elems, "/")
+	t.path = deploy.Redact(strings.Join(elems, "/"))
 	return t, nil
 }
 
@@ -149,11 +153,13 @@ func matchPair(dir, name string) target {
 	return target{}
 }
 
-// matchDeep matches what is beside a loader in a directory of its own, and the
-// files of a boot that began with a release.
+// matchDeep matches the documents of tickets, what is beside a loader in a
+// directory of its own, and the files of a boot that began with a release.
 func matchDeep(e []string) target {
 	name := e[1] + "/" + e[2]
 	switch {
+	case e[0] == "t" && deploy.IsDocument(e[2]):
+		return target{kind: payload, token: e[1], file: e[2]}
 	case !Reserved(e[0]) && node.ValidName(e[0]) && isNodeFile(e[2]):
 		return target{kind: nodeFile, node: e[0], rel: e[1], file: e[2]}
 	case e[0] != "boot":

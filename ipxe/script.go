@@ -37,12 +37,13 @@ type Args struct {
 
 // A Script is what it takes to tell one machine of a decision.
 type Script struct {
-	Server   string   // host or host:port the machine reaches us at
-	MAC      node.MAC // NIC it boots from; zero: not known
-	ByName   bool     // asked for by the name of the node, and so to be asked for again
-	Retries  int      // how often a machine that is to boot asks a server that is gone; zero: DefaultRetries
-	Signed   bool     // the iPXE that runs it is the signed one: it starts a kernel through the shim of its distribution
-	Pinned   bool     // files are named by their release: /<node>/<release>/...
+	Server   string       // host or host:port the machine reaches us at
+	MAC      node.MAC     // NIC it boots from; zero: not known
+	ByName   bool         // asked for by the name of the node, and so to be asked for again
+	Retries  int          // how often a machine that is to boot asks a server that is gone; zero: DefaultRetries
+	Signed   bool         // the iPXE that runs it is the signed one: it starts a kernel through the shim of its distribution
+	Pinned   bool         // files are named by their release: /<node>/<release>/...
+	Ticket   deploy.Token // for the payload of the node; zero: it boots without
 	Decision deploy.Decision
 }
 
@@ -167,10 +168,27 @@ func (s Script) words() ([]string, error) {
 		return nil, err
 	}
 	words = append(append(words, "ip=dhcp"), more...)
+	if words, err = s.seed(words); err != nil {
+		return nil, err
+	}
 	if n := len("initrd=" + initrdName + " " + strings.Join(words, " ")); n > maxCmdline {
 		return nil, fmt.Errorf("args: kernel command line has %d bytes, more than %d", n, maxCmdline)
 	}
 	return words, nil
+}
+
+// seed adds where cloud-init finds the payload. The URL ends in a slash, to
+// which cloud-init appends the names of the documents.
+func (s Script) seed(words []string) ([]string, error) {
+	if s.Ticket.IsZero() {
+		return words, nil
+	}
+	for _, w := range words {
+		if strings.HasPrefix(w, "ds=") {
+			return nil, fmt.Errorf("args: %q names a data source, and the node has a payload", w)
+		}
+	}
+	return append(words, "ds=nocloud;s=http://"+s.Server+"/t/"+s.Ticket.Reveal()+"/"), nil
 }
 
 // expandArgs executes the template text and returns its words. Blanks and line

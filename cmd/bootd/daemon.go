@@ -70,13 +70,14 @@ type daemon struct {
 	steps      *prometheus.CounterVec
 	registry   *prometheus.Registry
 
-	tree   *links.Tree
-	events *timeline.Log
-	dhcp   *dhcp.Server
-	ports  []dhcp.Ports
-	tftp   []bound[*net.UDPConn]
-	http   []bound[net.Listener]
-	admin  net.Listener
+	tree    *links.Tree
+	events  *timeline.Log
+	tickets *deploy.Tickets
+	dhcp    *dhcp.Server
+	ports   []dhcp.Ports
+	tftp    []bound[*net.UDPConn]
+	http    []bound[net.Listener]
+	admin   net.Listener
 
 	closers []closer // undone in reverse
 }
@@ -153,7 +154,7 @@ func (d *daemon) newWorld(cfg *config.Config) *world {
 
 const damagedHint = "if it is damaged, move the directory away to start with no leases: machines keep their addresses when they ask for them again"
 
-// openState reads leases and timelines. A store that is damaged stops the
+// openState reads leases, tickets and timelines. A store that is damaged stops the
 // start: an empty one in its place would lease addresses that are taken.
 func (d *daemon) openState() error {
 	path := filepath.Join(d.cfg.State, "bootd.db")
@@ -175,6 +176,13 @@ func (d *daemon) openState() error {
 		return err
 	}
 	if d.events, err = timeline.Open(events, d.log); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	tickets, err := db.Table("tickets")
+	if err != nil {
+		return err
+	}
+	if d.tickets, err = deploy.OpenTickets(tickets); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	d.dhcp = &dhcp.Server{Leases: dhcp.NewLeases(), Store: leases, Record: d.record, Log: d.log, Metrics: dhcp.NewMetrics(d.registry)}
@@ -347,7 +355,8 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Retries:  func() int { return d.world.Load().retries },
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify,
-		Record:   d.record, Log: d.log,
+		Ticket:   d.ticket, Payload: d.payload,
+		Record: d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),
 	}
 }
@@ -386,6 +395,7 @@ func (d *daemon) identify(a netip.Addr) (string, node.MAC) {
 // as the inventory has; strangers may be any number, so what is kept of them is
 // limited and the rest only counted.
 func (d *daemon) record(e timeline.Event) {
+	redactEvent(&e)
 	if e.Node == "" && !d.strangers.Allow() {
 		d.unkept.Inc()
 		return

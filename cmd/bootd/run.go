@@ -110,7 +110,7 @@ func run(stderr io.Writer, file string, load func() (*config.Config, error)) err
 }
 
 func newLogger(w io.Writer, format config.Format, level slog.Leveler) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: level}
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redactAttr}
 	if format == config.JSON {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}

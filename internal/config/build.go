@@ -63,6 +63,7 @@ func (b *builder) config(r raw) *Config {
 	c.Classes = b.classes(r.Classes)
 	c.Inventory = b.inventory(r)
 	b.signers(c, r)
+	b.insideRoot(c, r)
 	c.NodeOptions = b.nodeOptions(r)
 	b.subnets(c.Subnets)
 	b.poolClasses(c)

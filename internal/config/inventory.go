@@ -32,6 +32,7 @@ func (b *builder) inventory(r raw) *node.Inventory {
 	for i, x := range r.Nodes {
 		nodes = append(nodes, b.node(place{}.item("nodes", i, x.Name), x))
 	}
+	b.payloads(r, nodes)
 	inv, err := node.NewInventory(nodes, roles)
 	b.addInventory(err)
 	return inv
@@ -151,7 +152,7 @@ func (b *builder) aliases(at place, list []string) []string {
 var linkNames = []string{"kernel", "initrd.img.xz", "rootfs", "script.ipxe"}
 
 // taken are names under the web root that are not boot directories.
-var taken = []string{"boot", "ephemeral"}
+var taken = []string{"boot", "ephemeral", "t"}
 
 func (b *builder) node(at place, r rawNode) node.Node {
 	switch {

@@ -93,6 +93,14 @@ type (
 		Args     string   `yaml:"args"`
 		Loader   string   `yaml:"loader"`
 		Options  []string `yaml:"options"`
+
+		Payload rawPayload `yaml:"payload"`
+		Tags    []string   `yaml:"tags"`
+	}
+	rawPayload struct {
+		Family  string   `yaml:"family"`
+		Dir     string   `yaml:"dir"`
+		Secrets []string `yaml:"secrets"`
 	}
 	rawNode struct {
 		Name    string   `yaml:"name"`
@@ -107,5 +115,8 @@ type (
 		Args    string   `yaml:"args"`
 		Loader  string   `yaml:"loader"`
 		Options []string `yaml:"options"`
+
+		Payload rawPayload `yaml:"payload"`
+		Tags    []string   `yaml:"tags"`
 	}
 )

@@ -54,6 +54,9 @@ type Node struct {
 	Release string     // release id it is pinned to; empty: its role's choice
 	Args    string     // kernel arguments added after its role's
 	Loader  Loader     // zero: its role's choice
+	Payload Payload    // its own or its role's; zero: none
+
+	Tags map[string]string // its own and its role's, for payloads
 }
 
 // A Role is a class of nodes that boot the same kind of image. Roles are data:

@@ -113,6 +113,7 @@ const (
 	hold     = "hold"
 	discover = "discover"
 	local    = "local"
+	foreign  = "foreign" // of a Payload
 )
 
 // lastSeen returns when the last step of boot was taken.
@@ -125,12 +126,21 @@ func lastSeen(boot []Event) (t time.Time) {
 	return t
 }
 
-// byLatest returns the steps of a boot in the order of their latest times.
+// byLatest returns the steps of a boot in the order of their latest times. What
+// another machine tried with the node's ticket is no step of its boot, unless
+// there is nothing else.
 func byLatest(boot []Event) []Event {
 	steps := slices.Clone(boot)
+	if slices.ContainsFunc(boot, func(e Event) bool { return !byForeigner(&e) }) {
+		steps = slices.DeleteFunc(steps, func(e Event) bool { return byForeigner(&e) })
+	}
 	slices.SortStableFunc(steps, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
 	return steps
 }
+
+// byForeigner reports whether e is a request of another machine for a document
+// of the node.
+func byForeigner(e *Event) bool { return e.Step == Payload && e.Action == foreign }
 
 // netboots reports whether a boot shows anything of a network boot. A BMC, or
 // a system that booted from its disk, only leases an address.
@@ -143,7 +153,7 @@ func netboots(boot []Event) bool {
 // ofDHCP reports whether e is a step of DHCP.
 func ofDHCP(e *Event) bool {
 	switch e.Step {
-	case TFTP, HTTP, Script, CheckIn, Report:
+	case TFTP, HTTP, Script, Payload, CheckIn, Report:
 		return false
 	}
 	return true

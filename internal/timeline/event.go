@@ -43,6 +43,7 @@ const (
 	TFTP      Step = "tftp"           // file sent over TFTP
 	HTTP      Step = "http"           // file sent over HTTP
 	Script    Step = "script"         // decision rendered as a boot script
+	Payload   Step = "payload"        // document of the node's payload was asked for
 	CheckIn   Step = "check-in"       // booted system reported back
 	Report    Step = "report"         // boot script reported an error
 )
@@ -72,7 +73,7 @@ type Event struct {
 	Stage   Stage         `json:"stage,omitempty"`   // empty: does not apply
 	Arch    string        `json:"arch,omitempty"`    // client architecture of DHCP option 93
 	File    string        `json:"file,omitempty"`    // file or URL asked for or offered
-	Action  string        `json:"action,omitempty"`  // decision, for Script
+	Action  string        `json:"action,omitempty"`  // decision, for Script; what became of it, for Payload
 	Release string        `json:"release,omitempty"` //
 	Detail  string        `json:"detail,omitempty"`  // one line for people
 	Bytes   int64         `json:"bytes,omitempty"`   // sent, the most of all times

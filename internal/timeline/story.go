@@ -151,7 +151,7 @@ func failure(e *Event) string {
 		NoAddr: who(e) + " got no address", Offer: who(e) + " was not offered its address",
 		Ack: who(e) + " was not given its address", Decline: who(e) + of(" refused ", address(e)),
 		TFTP: e.File + " was not sent", HTTP: e.File + " was not sent",
-		Script: "the boot script was not sent", CheckIn: "the check-in was not taken",
+		Script: "the boot script was not sent", Payload: e.File + " of its payload was not given out", CheckIn: "the check-in was not taken",
 		Report: "iPXE gave up" + of(" at step ", e.Detail),
 	}[e.Step]
 	return cmp.Or(what, string(e.Step)) + ": " + e.Err
@@ -191,7 +191,7 @@ func describe(e *Event, stuck bool) string {
 		did, missing = "gave "+address(e)+" back", "was not heard of again"
 	case Inform:
 		did, missing = "asked for options", "was not heard of again"
-	case TFTP, HTTP:
+	case TFTP, HTTP, Payload:
 		return ended(short(e.File)+" was sent", "nothing came after it", stuck)
 	case Script:
 		return ended("the "+e.Action+" script"+of(" of release ", e.Release)+" was sent", "nothing came after it", stuck)
@@ -229,6 +229,8 @@ func failureHint(e *Event) string {
 		return missingFile
 	case Script:
 		return "see args: of the node and of its role in the configuration"
+	case Payload:
+		return "who asked for what: bootctl payload log NODE; the node gets a new ticket at its next boot"
 	case Report:
 		return reportHint(e.Detail)
 	}

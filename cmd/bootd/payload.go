@@ -1,0 +1,126 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"bootd/deploy"
+	"bootd/internal/node"
+	"bootd/internal/timeline"
+	"bootd/ipxe"
+)
+
+// bearer returns who is at an address, as tickets are bound to it.
+func (d *daemon) bearer(a netip.Addr) deploy.Bearer {
+	name, mac := d.identify(a)
+	return deploy.Bearer{Node: name, MAC: mac, Addr: a}
+}
+
+// ticket issues the ticket of a node. What would not render is told now, while
+// the node still waits for its script, and not to a system that then runs
+// without its configuration. The error is shown on a screen and kept, so it
+// quotes no template.
+func (d *daemon) ticket(dec deploy.Decision, peer netip.Addr, server string) (deploy.Token, error) {
+	b := d.bearer(peer)
+	if b.Node != dec.Node {
+		return deploy.Token{}, fmt.Errorf("payload: %v holds no lease of %s, so it gets no ticket", peer, dec.Node)
+	}
+	w := d.world.Load()
+	n, ok := w.inv.ByName(b.Node)
+	if !ok {
+		return deploy.Token{}, fmt.Errorf("payload: %q is not a node of the inventory", b.Node)
+	}
+	if _, err := deploy.Render(n.Payload, w.payloadData(n, server)); err != nil {
+		return deploy.Token{}, fmt.Errorf("payload: %s: see bootctl payload check", places(err))
+	}
+	t, err := d.tickets.Issue(time.Now(), b, deploy.StageBoot)
+	if err != nil {
+		return deploy.Token{}, fmt.Errorf("payload: %w", err)
+	}
+	return t, nil
+}
+
+// payload answers for a document. It is rendered before the ticket is used, so
+// that a document that cannot be rendered can be fetched once it can.
+func (d *daemon) payload(r ipxe.PayloadRequest, peek bool) ipxe.PayloadAnswer {
+	asker := d.bearer(r.Peer)
+	u := d.tickets.Look(time.Now(), r.Token, asker, r.Document)
+	a := ipxe.PayloadAnswer{Verdict: u.Verdict, Node: u.Ticket.Node, MAC: u.Ticket.MAC, Ticket: u.ID, Reason: u.Reason}
+	if u.Verdict != deploy.Granted {
+		return a
+	}
+	w := d.world.Load()
+	n, ok := w.inv.ByName(u.Ticket.Node)
+	if !ok || n.Payload.IsZero() {
+		a.Verdict, a.Reason = deploy.Gone, "the node has no payload any more"
+		return a
+	}
+	docs, err := deploy.Render(n.Payload, w.payloadData(n, r.Server))
+	if err != nil {
+		a.Err = fmt.Errorf("%s: see bootctl payload check", places(err))
+		return a
+	}
+	a.Body = docs[r.Document]
+	if peek {
+		return a
+	}
+	u, err = d.tickets.Take(time.Now(), r.Token, asker, r.Document)
+	a.Verdict, a.Reason, a.Err, a.Done = u.Verdict, u.Reason, err, u.Done
+	return a
+}
+
+// places are where the faults of a payload are, without what they are.
+func places(err error) string {
+	var list []string
+	for _, err := range unjoined(err) {
+		var f *deploy.PayloadFault
+		if errors.As(err, &f) {
+			list = append(list, f.Where())
+		}
+	}
+	if list == nil {
+		return "cannot be rendered"
+	}
+	return strings.Join(list, ", ") + ": cannot be rendered"
+}
+
+func unjoined(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// payloadData is what the templates of a node see.
+func (w *world) payloadData(n *node.Node, server string) deploy.PayloadData {
+	domain := ""
+	for _, s := range w.subnets {
+		if s.Prefix.Contains(n.Addr) || len(w.subnets) == 1 {
+			domain = s.Domain
+		}
+	}
+	return deploy.NewPayloadData(n, domain, server)
+}
+
+// redactEvent takes tokens out of what came from the wire, whichever protocol
+// it came by.
+func redactEvent(e *timeline.Event) {
+	for _, s := range []*string{&e.File, &e.Detail, &e.Err} {
+		*s = deploy.Redact(*s)
+	}
+}
+
+// redactAttr is the same for log lines.
+func redactAttr(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case string:
+		a.Value = slog.StringValue(deploy.Redact(v))
+	case error:
+		a.Value = slog.StringValue(deploy.Redact(v.Error()))
+	}
+	return a
+}

@@ -1,0 +1,117 @@
+package config
+
+import (
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"bootd/internal/node"
+)
+
+// payloads gives each node its payload and its tags, or those of its role. It
+// changes nodes before they are an inventory.
+func (b *builder) payloads(r raw, nodes []node.Node) {
+	payloads, tags := map[string]node.Payload{}, map[string]map[string]string{}
+	for i, x := range r.Roles {
+		at := place{}.item("roles", i, x.Name)
+		payloads[x.Name] = b.payload(at.key("payload"), x.Payload)
+		tags[x.Name] = b.pairs(at, "tags", x.Tags)
+	}
+	for i, x := range r.Nodes {
+		at := place{}.item("nodes", i, x.Name)
+		if nodes[i].Payload = b.payload(at.key("payload"), x.Payload); nodes[i].Payload.IsZero() {
+			nodes[i].Payload = payloads[x.Role]
+		}
+		own := b.pairs(at, "tags", x.Tags)
+		if of := tags[x.Role]; len(of) > 0 { // shared, so not to be written to
+			of = maps.Clone(of)
+			maps.Copy(of, own)
+			own = of
+		}
+		nodes[i].Tags = own
+	}
+}
+
+func (b *builder) payload(at place, r rawPayload) node.Payload {
+	if r.Family == "" && r.Dir == "" && len(r.Secrets) == 0 {
+		return node.Payload{}
+	}
+	p := node.Payload{Family: r.Family, Dir: b.path(at.key("dir"), r.Dir, ""), Secrets: b.pairs(at, "secrets", r.Secrets)}
+	switch {
+	case r.Family == "":
+		b.add(at.key("family"), "missing")
+	case !slices.Contains(node.PayloadFamilies(), r.Family):
+		b.add(at.key("family"), "%q is not one of %s", r.Family, strings.Join(node.PayloadFamilies(), ", "))
+	}
+	if r.Dir == "" {
+		b.add(at.key("dir"), "missing")
+	}
+	for i, s := range r.Secrets {
+		if name, file, ok := strings.Cut(s, "="); ok && !filepath.IsAbs(file) {
+			b.add(at.item("secrets", i, ""), "secret %q is not an absolute path: only files hold secrets", name)
+		}
+	}
+	return p
+}
+
+// pairRule is the name of a tag or secret: what a template can write after a
+// dot.
+var pairRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,63}$`)
+
+// pairs reads a list of NAME=VALUE. It never quotes a value: one of them may be
+// a secret that somebody put there instead of its file.
+func (b *builder) pairs(at place, key string, list []string) map[string]string {
+	if len(list) == 0 {
+		return nil
+	}
+	out := map[string]string{}
+	for i, s := range list {
+		name, value, ok := strings.Cut(s, "=")
+		_, twice := out[name]
+		switch at := at.item(key, i, ""); {
+		case !ok || !pairRule.MatchString(name):
+			b.add(at, "not NAME=VALUE with a name of letters, digits and underscores")
+		case twice:
+			b.add(at, "%q is in the list twice", name)
+		}
+		out[name] = value
+	}
+	return out
+}
+
+// insideRoot checks that nothing of a payload is served to everybody.
+func (b *builder) insideRoot(c *Config, r raw) {
+	for i, x := range r.Roles {
+		b.notServed(place{}.item("roles", i, x.Name).key("payload"), c, x.Payload)
+	}
+	for i, x := range r.Nodes {
+		b.notServed(place{}.item("nodes", i, x.Name).key("payload"), c, x.Payload)
+	}
+}
+
+func (b *builder) notServed(at place, c *Config, r rawPayload) {
+	if inside(filepath.Clean(r.Dir), c.Root) {
+		b.add(at.key("dir"), "%q is inside root %q, which is served to everybody", r.Dir, c.Root)
+	}
+	for i, s := range r.Secrets {
+		if name, file, _ := strings.Cut(s, "="); inside(filepath.Clean(file), c.Root) {
+			b.add(at.item("secrets", i, ""), "file of %q is inside root %q, which is served to everybody", name, c.Root)
+		}
+	}
+}
+
+// SubnetOf returns the subnet that a node's own address is in, or the only one
+// there is; nil: it is not known.
+func (c *Config) SubnetOf(n *node.Node) *Subnet {
+	for i := range c.Subnets {
+		if s := &c.Subnets[i]; s.Prefix.IsValid() && n.Addr.IsValid() && s.Prefix.Contains(n.Addr) {
+			return s
+		}
+	}
+	if len(c.Subnets) == 1 {
+		return &c.Subnets[0]
+	}
+	return nil
+}
