@@ -58,7 +58,7 @@ func (k ticketKey) String() string { return fmt.Sprintf("ticket %x", k[:4]) }
 
 // tokenRule is wider than a token: half of one, or one in capitals, is not for
 // a log either.
-var tokenRule = regexp.MustCompile(`(?i)` + tokenPrefix + `[0-9a-f]+`)
+var tokenRule = regexp.MustCompile(`(?i)` + tokenPrefix + `(?:[0-9a-f]{32}|[0-9a-f]+)`)
 
 // Redact replaces what is a token in a text, or looks like one, by its ID. It
 // is for every text from the wire that is kept or logged.

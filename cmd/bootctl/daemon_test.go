@@ -72,6 +72,11 @@ func (s *site) Story(machine string, now time.Time) (admin.Story, error) {
 	return admin.Story{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
 }
 
+// PayloadLog implements admin.Backend.
+func (s *site) PayloadLog(machine string) ([]timeline.Event, error) {
+	return nil, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
+}
+
 // Watch implements admin.Backend.
 func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 	ch := make(chan timeline.Event)

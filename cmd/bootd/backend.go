@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"bootd/internal/admin"
@@ -76,6 +77,19 @@ func (d *daemon) Story(machine string, now time.Time) (admin.Story, error) {
 		return admin.Story{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
 	}
 	return admin.Story{Machine: machine, Known: n != nil, Next: w.decide(n), Boot: timeline.Tell(events, now)}, nil
+}
+
+// PayloadLog implements admin.Backend.
+func (d *daemon) PayloadLog(machine string) ([]timeline.Event, error) {
+	n := d.world.Load().nodeOf(machine)
+	if n != nil {
+		machine = n.Name
+	}
+	events := d.events.Events(machine)
+	if n == nil && events == nil {
+		return nil, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
+	}
+	return slices.DeleteFunc(events, func(e timeline.Event) bool { return e.Step != timeline.Payload }), nil
 }
 
 // Watch implements admin.Backend.

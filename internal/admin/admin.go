@@ -4,6 +4,7 @@
 //	GET /v1/health            Health
 //	GET /v1/status            []Status, sorted by machine
 //	GET /v1/story/{machine}   Story of a node, or of a MAC that is no node's
+//	GET /v1/payload/{machine} []timeline.Event: who asked for its documents, oldest first
 //	GET /v1/dhcp/probe        []Probe; ?interface=IF for one; takes four seconds
 //	GET /v1/events            timeline.Event per line, as they happen, until the caller leaves
 //	GET /v1/leases            lease.Lease per line, by address; parameters as of lease.Filter
@@ -109,6 +110,9 @@ type Backend interface {
 	Status(now time.Time) []Status
 	// Story wraps ErrUnknown when there is no such machine.
 	Story(machine string, now time.Time) (Story, error)
+	// PayloadLog returns the requests for the documents of a machine that the
+	// timeline still has. It wraps ErrUnknown when there is no such machine.
+	PayloadLog(machine string) ([]timeline.Event, error)
 	// Probe asks the DHCP servers on an interface, or on all where DHCP is
 	// served. It returns when they have had the time to answer.
 	Probe(ctx context.Context, ifname string) ([]Probe, error)

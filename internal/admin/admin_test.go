@@ -54,6 +54,13 @@ func (b *backend) Story(machine string, _ time.Time) (admin.Story, error) {
 	return s, nil
 }
 
+func (b *backend) PayloadLog(machine string) ([]timeline.Event, error) {
+	if machine != "ncn-w001" {
+		return nil, admin.ErrUnknown
+	}
+	return []timeline.Event{{Node: machine, Step: timeline.Payload, File: "user-data", Action: "given"}}, nil
+}
+
 func (b *backend) Watch(ctx context.Context) <-chan timeline.Event {
 	context.AfterFunc(ctx, func() { close(b.left) })
 	return b.events
@@ -392,5 +399,18 @@ func TestJSONIsAdditive(t *testing.T) {
 	want := `{"machine":"a","known":false,"next":{"action":"discover","reason":""},"outcome":"unseen","stopped":"s"}`
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s, %v\nwant %s", got, err, want)
+	}
+}
+
+func TestPayloadLog(t *testing.T) {
+	c := admin.NewClient(serve(t, admin.Handler(newBackend())))
+	list, err := c.PayloadLog(t.Context(), "ncn-w001")
+	if err != nil || len(list) != 1 || list[0].File != "user-data" {
+		t.Errorf("got %+v, %v, want one event", list, err)
+	}
+	for _, machine := range []string{"ncn-w999", "..", "a/b"} {
+		if _, err := c.PayloadLog(t.Context(), machine); !errors.Is(err, admin.ErrUnknown) {
+			t.Errorf("%s: got %v, want that it is unknown", machine, err)
+		}
 	}
 }

@@ -61,6 +61,15 @@ func (c *Client) Story(ctx context.Context, machine string) (s Story, err error)
 	return s, c.get(ctx, "/v1/story/"+url.PathEscape(machine), &s)
 }
 
+// PayloadLog asks who asked for the documents of a machine. The error wraps
+// ErrUnknown when there is no such machine.
+func (c *Client) PayloadLog(ctx context.Context, machine string) (list []timeline.Event, err error) {
+	if strings.Trim(machine, ".") == "" || strings.Contains(machine, "/") {
+		return nil, ErrUnknown
+	}
+	return list, c.get(ctx, "/v1/payload/"+url.PathEscape(machine), &list)
+}
+
 // ErrBehind is returned when events came faster than they were taken.
 var ErrBehind = errors.New("fell too far behind the events")
 

@@ -22,6 +22,10 @@ func Handler(b Backend) http.Handler {
 		story, err := b.Story(r.PathValue("machine"), time.Now())
 		answer(w, story, err)
 	})
+	mux.HandleFunc("GET /v1/payload/{machine}", func(w http.ResponseWriter, r *http.Request) {
+		list, err := b.PayloadLog(r.PathValue("machine"))
+		answer(w, list, err)
+	})
 	mux.HandleFunc("GET /v1/dhcp/probe", func(w http.ResponseWriter, r *http.Request) {
 		list, err := b.Probe(r.Context(), r.URL.Query().Get("interface"))
 		answer(w, list, err)
