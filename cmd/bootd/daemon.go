@@ -149,7 +149,7 @@ func (d *daemon) openRoot() (err error) {
 }
 
 func (d *daemon) newWorld(cfg *config.Config) *world {
-	return &world{inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, retries: cfg.Retries, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
+	return &world{inv: cfg.Inventory, tree: d.tree, kernels: cfg.Kernels, signers: cfg.Signers, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, retries: cfg.Retries, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
 }
 
 const damagedHint = "if it is damaged, move the directory away to start with no leases: machines keep their addresses when they ask for them again"
@@ -330,6 +330,7 @@ func (d *daemon) components() []component {
 		{"admin", d.serveHTTP(&http.Server{Handler: admin.Handler(d), ReadHeaderTimeout: 5 * time.Second}, d.admin)},
 	}
 	list = append(list, d.leaseFollowers()...)
+	list = append(list, component{"follow", d.follow})
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{

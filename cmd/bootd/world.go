@@ -25,6 +25,8 @@ import (
 type world struct {
 	inv     *node.Inventory
 	tree    *links.Tree
+	kernels config.Kernels
+	signers string // file of the keys whose signatures of releases count
 	loaders ipxe.Loaders
 	loader  node.Loader // the site's choice
 	retries int
