@@ -242,7 +242,7 @@ func (d *daemon) bindHTTP() error {
 			return bindError("HTTP", "TCP", at, err)
 		}
 		d.onClose("http", l.Close)
-		d.http = append(d.http, bound[net.Listener]{a, netutil.LimitListener(l, maxConnections)})
+		d.http = append(d.http, bound[net.Listener]{a, netutil.LimitListener(newFairListener(l, maxPerClient), maxConnections)})
 	}
 	return nil
 }
