@@ -29,7 +29,7 @@ const (
 
 const (
 	maxHops       = 16
-	minClientID   = 2 // RFC 2132, section 9.14
+	minClientID   = 2   // RFC 2132, section 9.14
 	maxOption     = 255 // no option we read or echo is longer; joined beyond this it is somebody's test
 	flagBroadcast = 0x8000
 )
