@@ -112,7 +112,7 @@ func wanted(name string) bool {
 // the release in one step.
 func (i Import) stage(ctx context.Context, need int64, fill func(add func(string, io.Reader) error) error) (sets []Set, err error) {
 	parent := path.Join(DataDir, i.Role.Dir)
-	if err := i.Root.MkdirAll(parent, 0o755); err != nil {
+	if err := MkdirAll(i.Root, parent); err != nil {
 		return nil, err
 	}
 	if err := sweep(i.Root, parent); err != nil {
@@ -329,4 +329,25 @@ func syncDir(root *os.Root, name string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// MkdirAll makes a directory and those above it that are not there, open to
+// all whatever the umask is: servers read what an administrator makes.
+func MkdirAll(root *os.Root, dir string) error {
+	if fi, err := root.Stat(dir); err == nil && fi.IsDir() {
+		return nil
+	}
+	if parent := path.Dir(dir); parent != "." {
+		if err := MkdirAll(root, parent); err != nil {
+			return err
+		}
+	}
+	err := root.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another process was faster, or the next step tells
+	}
+	if err != nil {
+		return err
+	}
+	return root.Chmod(dir, 0o755)
 }

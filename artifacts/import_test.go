@@ -63,6 +63,7 @@ func visible(t *testing.T, root *os.Root) (names []string) {
 }
 
 func TestImportDir(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
 	root := tree(t, nil)
 	var copied int64
 	i := artifacts.Import{Root: root, Role: k8s, Progress: func(n int64) { copied += n }}

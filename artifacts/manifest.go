@@ -306,12 +306,15 @@ func writeVerified(root *os.Root, known map[string]fileID, names []string) error
 	if err != nil {
 		return err
 	}
-	if err := root.MkdirAll(path.Dir(verifiedFile), 0o755); err != nil {
+	if err := MkdirAll(root, path.Dir(verifiedFile)); err != nil {
 		return err
 	}
 	tmp := fmt.Sprintf("%s.%d", verifiedFile, os.Getpid())
 	if err := root.WriteFile(tmp, data, 0o644); err != nil {
 		return errors.Join(err, root.Remove(tmp))
+	}
+	if err := root.Chmod(tmp, 0o644); err != nil {
+		return err
 	}
 	return root.Rename(tmp, verifiedFile)
 }

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bootd/artifacts"
 )
 
 // The record of the tree is a directory of the root, not of the daemon's state:
@@ -253,7 +255,7 @@ func (r *recording) settle() error {
 // writeFile makes a durable file that is whole or not there.
 func (t *Tree) writeFile(name string, data []byte) error {
 	dir := path.Dir(name)
-	if err := t.root.MkdirAll(dir, 0o755); err != nil {
+	if err := artifacts.MkdirAll(t.root, dir); err != nil {
 		return err
 	}
 	tmp := dir + "/.tmp"
@@ -262,7 +264,8 @@ func (t *Tree) writeFile(name string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	// The daemon reads it as another user, whatever the umask is.
+	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, t.root.Remove(tmp))
 	}
 	if err := t.root.Rename(tmp, name); err != nil {

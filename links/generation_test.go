@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"bootd/artifacts"
@@ -277,4 +278,23 @@ func FuzzDecodeGeneration(f *testing.F) {
 			t.Errorf("got %v, %v, want %v", h.Nodes, err, g.Nodes)
 		}
 	})
+}
+
+// The record is read by a daemon that is another user than who ran bootctl.
+func TestRecordIsOpenToAll(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	tree := newTree(t)
+	p, err := tree.Plan([]Wanted{{"n", k8s, nil}})
+	must(t, err)
+	live := "csm-1.5.0"
+	p.LiveDir = &live
+	_, err = tree.Apply(t.Context(), p)
+	must(t, err)
+	for name, want := range map[string]fs.FileMode{recordDir: 0o755, generations: 0o755, genName(1): 0o644, settingsFile: 0o644, "n": 0o755} {
+		fi, err := os.Stat(at(tree, name))
+		must(t, err)
+		if got := fi.Mode().Perm(); got != want {
+			t.Errorf("%s: got mode %o, want %o", name, got, want)
+		}
+	}
 }
