@@ -58,6 +58,7 @@ type site struct {
 
 type siteNode struct {
 	Name, Role, Boot, Loader string
+	Payload                  string // directory of its templates; the file of its secret is that and .join
 	MAC                      node.MAC
 	Address                  string
 }
@@ -85,6 +86,9 @@ nodes:
     {{- end}}
     {{- with .Loader}}
     loader: {{.}}
+    {{- end}}
+    {{- with .Payload}}
+    payload: {family: nocloud, dir: {{.}}, secrets: [join={{.}}.join]}
     {{- end}}
 {{- else}} []
 {{- end}}
