@@ -133,8 +133,9 @@ func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	nodes = pinned(nodes, settings)
+	wasLive := settings.LiveDir
 	r := newReport(c.Root, s.dryRun)
-	r.roles, r.config, r.liveDir, r.quiet = roles, s.config, s.liveDir, s.json
+	r.roles, r.config, r.liveDir, r.wasLive, r.quiet = roles, s.config, s.liveDir, wasLive, s.json
 	if !s.json {
 		fmt.Fprintln(stdout, "Resolving images to boot ... ")
 	}

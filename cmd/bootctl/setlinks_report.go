@@ -43,7 +43,8 @@ type report struct {
 	roles      map[string]node.Role
 	config     string
 	liveDir    string
-	quiet      bool // lines of source 004 would spoil the JSON
+	wasLive    string // before this run
+	quiet      bool   // lines of source 004 would spoil the JSON
 	choices    []artifacts.Choice
 	passedOver []artifacts.Problem // of releases newer than the selected one
 }
@@ -286,6 +287,9 @@ func (r *report) printNodes(w io.Writer) {
 		case created, changed:
 			fmt.Fprintf(w, "%s%s %s: %s\n", r.would(), r.verb(o.Outcome), o.Node, o.story())
 		}
+	}
+	if r.wasLive != "" && r.wasLive != r.liveDir {
+		fmt.Fprintf(w, "%s%s rd.live.dir of all nodes: %q -> %q\n", r.would(), r.verb(changed), r.wasLive, r.liveDir)
 	}
 	counts := fmt.Sprintf("%d created, %d changed, %d unchanged", r.Created, r.Changed, r.Unchanged)
 	switch {
