@@ -30,6 +30,10 @@ const (
 // ErrTooManyTickets is returned when a bound of Tickets is reached.
 var ErrTooManyTickets = errors.New("too many tickets")
 
+// ErrNotBearer is returned when a machine asks for the ticket of a node that it
+// is not.
+var ErrNotBearer = errors.New("holds no lease of the node")
+
 // A Stage is the part of a node's life that a ticket is for.
 type Stage string
 

@@ -295,6 +295,9 @@ func (h *handler) script(w *meter, c *call) error {
 	e := h.event(c, w, begin, timeline.Script)
 	e.Node, e.MAC = d.Node, m.MAC
 	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
+	if errors.Is(err, deploy.ErrNotBearer) { // somebody who is not the node looks at its script
+		e.Action, e.Release, e.Stage = deploy.Foreign.String(), "", ""
+	}
 	h.record(c, e, errors.Join(err, w.err))
 	return nil
 }

@@ -27,7 +27,7 @@ func (d *daemon) bearer(a netip.Addr) deploy.Bearer {
 func (d *daemon) ticket(dec deploy.Decision, peer netip.Addr, server string) (deploy.Token, error) {
 	b := d.bearer(peer)
 	if b.Node != dec.Node {
-		return deploy.Token{}, fmt.Errorf("payload: %v holds no lease of %s, so it gets no ticket", peer, dec.Node)
+		return deploy.Token{}, fmt.Errorf("payload: %v %w %s, so it gets no ticket", peer, deploy.ErrNotBearer, dec.Node)
 	}
 	w := d.world.Load()
 	n, ok := w.inv.ByName(b.Node)

@@ -110,7 +110,7 @@ func TestC75OneTimeURLs(t *testing.T) {
 
 	// The ticket is for the holder of the lease, whoever asks for the script.
 	for _, path := range []string{"/boot/script.ipxe?mac=" + m.MAC.Hyphen(), "/" + m.Name + "/script.ipxe"} {
-		if _, _, script := thief.get("http://10.77.0.1" + path); strings.Contains(script, "ds=") || !strings.Contains(script, "holds no lease of ncn-m001") {
+		if _, _, script := thief.get("http://10.77.0.1" + path); strings.Contains(script, "ds=") || !strings.Contains(script, "holds no lease of the node ncn-m001") {
 			t.Errorf("%s: got %q for another node, want a script that waits, without a ticket", path, script)
 		}
 	}

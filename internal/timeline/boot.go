@@ -113,7 +113,7 @@ const (
 	hold     = "hold"
 	discover = "discover"
 	local    = "local"
-	foreign  = "foreign" // of a Payload
+	foreign  = "foreign" // of a Payload too
 )
 
 // lastSeen returns when the last step of boot was taken.
@@ -139,8 +139,10 @@ func byLatest(boot []Event) []Event {
 }
 
 // byForeigner reports whether e is a request of another machine for a document
-// of the node.
-func byForeigner(e *Event) bool { return e.Step == Payload && e.Action == foreign }
+// of the node, or for the script that names it the ticket.
+func byForeigner(e *Event) bool {
+	return (e.Step == Payload || e.Step == Script) && e.Action == foreign
+}
 
 // netboots reports whether a boot shows anything of a network boot. A BMC, or
 // a system that booted from its disk, only leases an address.
