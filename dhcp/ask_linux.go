@@ -48,7 +48,7 @@ func (l *Link) Ask(a netip.Addr, routed bool) error {
 		return err
 	}
 	all := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	_, err := l.arp.WriteTo(arpProbe(node.MAC(l.ifi.HardwareAddr), a), &packet.Addr{HardwareAddr: all})
+	_, err := l.arp.WriteTo(arpProbe(*l.mac.Load(), a), &packet.Addr{HardwareAddr: all})
 	return err
 }
 

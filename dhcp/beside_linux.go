@@ -32,6 +32,7 @@ func ListenBeside(ifname string) (*Link, error) {
 		return nil, fmt.Errorf("interface %s: raw socket: %w", ifname, listenError(err))
 	}
 	l := &Link{ifi: ifi, sock: pc, v4: ipv4.NewPacketConn(pc), headers: true, readers: sync.Pool{New: newMessages}}
+	l.setMAC(ifi)
 	filter, err := bpf.Assemble(toPort(ServerPort))
 	if err == nil {
 		err = l.v4.SetBPF(filter)

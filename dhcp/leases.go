@@ -43,10 +43,11 @@ type Leases struct {
 // A space is the addresses of one subnet.
 type space struct {
 	*Subnet
-	pools   []*pool
-	idle    [2]*chain // leases that ended, oldest first, the next to reuse: of strangers, of known machines
-	strange int       // offers to strangers that are open
-	most    int       // of these at one time
+	pools    []*pool
+	idle     [2]*chain // leases that ended, oldest first, the next to reuse: of strangers, of known machines
+	strange  int       // offers to strangers that are open
+	most     int       // of these at one time
+	declined int       // addresses in quarantine
 }
 
 // An offer is a promise of an address in memory.
@@ -130,6 +131,7 @@ func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines)
 		r.in, r.prev, r.next = nil, nil, nil
 		r.known = machines.Find(Client{MAC: r.key.mac()}).Name != ""
 		l.markLocked(r.addr, true)
+		l.countDeclinedLocked(r, 1)
 		l.ending.put(r)
 	}
 }
@@ -209,6 +211,7 @@ func (l *Leases) expireLocked(now int64) {
 func (l *Leases) dropLocked(r *record) {
 	l.overLocked(r)
 	r.unchain()
+	l.countDeclinedLocked(r, -1)
 	l.forgetLocked(r)
 	l.freeLocked(r.addr)
 }
@@ -564,11 +567,45 @@ func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) ([]store.Change, 
 	if old := l.byAddr[a]; old != nil {
 		l.dropLocked(old)
 	}
-	bad := &record{addr: a, key: key{subnet: k.subnet}, state: Declined, start: now, expires: now + int64(declineHold/time.Second)}
-	l.byAddr[a] = bad
-	l.ending.put(bad)
-	l.markLocked(a, true)
+	hold := declineHold
+	if l.declinedLocked(k.subnet) {
+		hold = 0 // somebody declines whatever it is offered: the pool is not theirs to empty
+	}
+	bad := &record{addr: a, key: key{subnet: k.subnet}, state: Declined, start: now, expires: now + int64(hold/time.Second)}
+	l.restLocked(bad)
 	return []store.Change{bad.put()}, true
+}
+
+// restLocked takes in the record of an address in quarantine.
+func (l *Leases) restLocked(bad *record) {
+	l.byAddr[bad.addr] = bad
+	l.ending.put(bad)
+	l.markLocked(bad.addr, true)
+	l.countDeclinedLocked(bad, 1)
+}
+
+func (l *Leases) countDeclinedLocked(r *record, n int) {
+	if sp := l.spaces[r.key.subnet]; sp != nil && r.state == Declined {
+		sp.declined += n
+	}
+}
+
+// declinedShare is the part of a subnet's addresses that may be in quarantine.
+const declinedShare = 10 // a tenth
+
+// declinedLocked reports whether a subnet has as many addresses in quarantine as
+// it may.
+func (l *Leases) declinedLocked(subnet uint32) bool {
+	sp := l.spaces[subnet]
+	return sp == nil || sp.declined >= max(4, sp.size()/declinedShare)
+}
+
+// size is the number of addresses in the pools.
+func (sp *space) size() (n int) {
+	for _, p := range sp.pools {
+		n += int(p.size)
+	}
+	return n
 }
 
 // ByAddr returns the lease of an address, whether or not it has ended.

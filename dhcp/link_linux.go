@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +25,7 @@ import (
 // packet socket to reach clients that have no address yet.
 type Link struct {
 	ifi     *net.Interface
+	mac     atomic.Pointer[node.MAC] // of the interface, now
 	sock    net.PacketConn
 	v4      *ipv4.PacketConn // of sock
 	headers bool             // sock is a raw one: see ListenBeside
@@ -47,6 +48,7 @@ func Listen(ifname string, port uint16) (*Link, error) {
 		return nil, fmt.Errorf("interface %s: UDP port %d: %w", ifname, port, listenError(err))
 	}
 	l := &Link{ifi: ifi, sock: pc, v4: ipv4.NewPacketConn(pc), readers: sync.Pool{New: newMessages}}
+	l.setMAC(ifi)
 	if port != ServerPort {
 		return l, nil // PXE requests on 4011 come from clients that have an address
 	}
@@ -168,7 +170,7 @@ func (l *Link) Send(batch []outbound) {
 			o.to.to = netip.AddrPortFrom(everybody, o.to.to.Port())
 			routed = append(routed, o)
 		default:
-			_, o.err = l.raw.WriteTo(frame(o.payload, node.MAC(l.ifi.HardwareAddr), o.source, o.to), &packet.Addr{HardwareAddr: o.to.frame[:]})
+			_, o.err = l.raw.WriteTo(frame(o.payload, *l.mac.Load(), o.source, o.to), &packet.Addr{HardwareAddr: o.to.frame[:]})
 		}
 	}
 	l.sendRouted(routed)
@@ -198,12 +200,22 @@ func (l *Link) sendRouted(batch []*outbound) {
 	}
 }
 
-// Gone implements conn. The hardware address counts, too: that of a bridge may
-// change with its ports, and whoever answers an ARP probe answers to the
-// address in it.
+// Gone implements conn. It also takes note of a new hardware address: that of
+// a bridge may change with its ports, and whoever answers an ARP probe answers
+// to the address in it.
 func (l *Link) Gone() bool {
 	ifi, err := net.InterfaceByName(l.ifi.Name)
-	return err != nil || ifi.Index != l.ifi.Index || !bytes.Equal(ifi.HardwareAddr, l.ifi.HardwareAddr)
+	if err != nil || ifi.Index != l.ifi.Index {
+		return true
+	}
+	l.setMAC(ifi)
+	return false
+}
+
+func (l *Link) setMAC(ifi *net.Interface) {
+	var mac node.MAC // zero on an interface without one
+	copy(mac[:], ifi.HardwareAddr)
+	l.mac.Store(&mac)
 }
 
 // SetReadDeadline makes Recv and Answers return at t.

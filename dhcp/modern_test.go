@@ -432,3 +432,26 @@ func TestNodeWithTwoNICs(t *testing.T) {
 		}
 	})
 }
+
+// A client that declines whatever it is offered does not empty the pool: a
+// tenth of the addresses rests, and no more.
+func TestDeclineDoesNotEmptyThePool(t *testing.T) {
+	one(t, func(b *bench) {
+		for range 300 {
+			if r := b.ask(discover(m1)); r != nil {
+				b.silent(message(m1, dhcpv4.MessageTypeDecline, withAddr(54, serverAddr), withAddr(50, yiaddr(r))))
+			}
+			time.Sleep(time.Second)
+		}
+		resting := 0
+		for _, l := range b.server.Leases.All() {
+			if l.State == Declined && l.Active(time.Now().Add(2*reuseGrace)) {
+				resting++
+			}
+		}
+		if resting != 10 {
+			t.Errorf("addresses in quarantine: got %d of 100, want a tenth", resting)
+		}
+		b.lease(m2)
+	})
+}

@@ -337,15 +337,30 @@ func (s *Server) commitLoop() {
 		} else {
 			s.Leases.committed(changes)
 		}
-		for i := range batch {
-			batch[i].settle(&out, err)
-		}
-		out.flush()
+		s.settle(batch, &out, err)
 		for i := range batch {
 			if batch[i].exchange != nil {
 				exchanges.Put(batch[i].exchange)
 			}
 		}
+	}
+}
+
+// settle tells the clients of a batch. A panic costs them the answer, never the
+// server.
+func (s *Server) settle(batch []acknowledgement, out *outbox, err error) {
+	defer s.rescue()
+	for i := range batch {
+		batch[i].settle(out, err)
+	}
+	out.flush()
+}
+
+// rescue is deferred around what works on clients' packets.
+func (s *Server) rescue() {
+	if p := recover(); p != nil {
+		s.Metrics.dropped("panic")
+		s.Log.Error("packets made the server panic: please report it", "err", p, "stack", string(debug.Stack()))
 	}
 }
 

@@ -22,7 +22,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
@@ -49,7 +48,7 @@ const (
 )
 
 // maxConnections bounds the HTTP connections of the boot plane, idle ones
-// included; more wait in the listen queue.
+// included; more are closed.
 const maxConnections = 2048
 
 // A daemon is everything that runs. open binds and loads, run serves; in
@@ -152,7 +151,16 @@ func (d *daemon) newWorld(cfg *config.Config) *world {
 	return &world{inv: cfg.Inventory, tree: d.tree, kernels: cfg.Kernels, signers: cfg.Signers, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, retries: cfg.Retries, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
 }
 
-const damagedHint = "if it is damaged, move the directory away to start with no leases: machines keep their addresses when they ask for them again"
+const damagedHint = "move the directory away to start with no leases: machines keep their addresses when they ask for them again"
+
+// whenDamaged adds a remedy that only fits damage: on a full disk it would
+// throw good leases away.
+func whenDamaged(err error, hint string) error {
+	if errors.Is(err, store.ErrDamaged) {
+		return cli.Hint(err, hint)
+	}
+	return err
+}
 
 // openState reads leases, tickets and timelines. A store that is damaged stops the
 // start: an empty one in its place would lease addresses that are taken.
@@ -163,12 +171,12 @@ func (d *daemon) openState() error {
 		return cli.Hint(err, "is another bootd running? see: pgrep -a bootd")
 	}
 	if err != nil {
-		return cli.Hint(fmt.Errorf("state: %w", err), "if the file is damaged, move it away: the timelines in it are lost, leases are not")
+		return whenDamaged(fmt.Errorf("state: %w", err), "move the file away: the timelines in it are lost, leases are not")
 	}
 	d.onClose("state", db.Close)
 	leases, err := store.OpenJournal(filepath.Join(d.cfg.State, "leases"))
 	if err != nil {
-		return cli.Hint(fmt.Errorf("leases: %w", err), damagedHint)
+		return whenDamaged(fmt.Errorf("leases: %w", err), damagedHint)
 	}
 	d.onClose("leases", leases.Close)
 	events, err := db.Table("timeline")
@@ -242,7 +250,7 @@ func (d *daemon) bindHTTP() error {
 			return bindError("HTTP", "TCP", at, err)
 		}
 		d.onClose("http", l.Close)
-		d.http = append(d.http, bound[net.Listener]{a, netutil.LimitListener(newFairListener(l, maxPerClient), maxConnections)})
+		d.http = append(d.http, bound[net.Listener]{a, newFairListener(l, maxConnections, maxPerClient)})
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"sync"
 )
@@ -9,18 +10,21 @@ import (
 // iPXE use one, a machine that boots a handful.
 const maxPerClient = 128
 
-// A fairListener closes the connections of an address that has too many, so
-// that no machine can take all that there may be.
+// A fairListener bounds the connections that are open, all of them and those of
+// one address, so that no machine can take all that there may be. More are
+// closed at once. Its connections are those of the system underneath, so that
+// files go out by sendfile(2).
 type fairListener struct {
 	net.Listener
-	most int
+	all, each int
 
-	mu   sync.Mutex
-	open map[string]int // by address; those with none are not there
+	mu    sync.Mutex
+	total int
+	open  map[string]int // by address; those with none are not there
 }
 
-func newFairListener(l net.Listener, most int) *fairListener {
-	return &fairListener{Listener: l, most: most, open: map[string]int{}}
+func newFairListener(l net.Listener, all, each int) *fairListener {
+	return &fairListener{Listener: l, all: all, each: each, open: map[string]int{}}
 }
 
 // Accept implements net.Listener.
@@ -31,8 +35,8 @@ func (l *fairListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-		if l.add(host) {
-			return &fairConn{Conn: c, closed: func() { l.remove(host) }}, nil
+		if tcp, ok := c.(*net.TCPConn); ok && l.add(host) {
+			return &fairConn{TCPConn: tcp, closed: func() { l.remove(host) }}, nil
 		}
 		c.Close()
 	}
@@ -41,9 +45,10 @@ func (l *fairListener) Accept() (net.Conn, error) {
 func (l *fairListener) add(host string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[host] >= l.most {
+	if l.total >= l.all || l.open[host] >= l.each {
 		return false
 	}
+	l.total++
 	l.open[host]++
 	return true
 }
@@ -51,20 +56,24 @@ func (l *fairListener) add(host string) bool {
 func (l *fairListener) remove(host string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.total--
 	if l.open[host]--; l.open[host] == 0 {
 		delete(l.open, host)
 	}
 }
 
-// fairConn is a connection that is counted until it is closed.
+// fairConn is a connection that is counted until it is closed. It has the
+// ReadFrom of a TCPConn, which is what sends files without copying them.
 type fairConn struct {
-	net.Conn
+	*net.TCPConn
 	once   sync.Once
 	closed func()
 }
 
+var _ io.ReaderFrom = (*fairConn)(nil)
+
 // Close implements net.Conn.
 func (c *fairConn) Close() error {
 	c.once.Do(c.closed)
-	return c.Conn.Close()
+	return c.TCPConn.Close()
 }

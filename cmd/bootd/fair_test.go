@@ -13,7 +13,7 @@ func TestFairListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newFairListener(inner, 2)
+	l := newFairListener(inner, 8, 2)
 	defer l.Close()
 	accepted := make(chan net.Conn, 8)
 	go func() {
