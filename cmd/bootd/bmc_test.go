@@ -44,6 +44,7 @@ func TestPowerOnToBooted(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { endMachine(t, sim, bmc) })
+	waitListening(t, s.Net, "-lnu", 623)
 	conman := filepath.Join(sim, "conman.conf")
 	if err := os.WriteFile(conman, []byte("console name=\"ncn-m001-mgmt\" ipmiopts=\"U:root,P:initial0\" dev=\"ipmi:10.77.0.1\"\n"), 0o600); err != nil {
 		t.Fatal(err)

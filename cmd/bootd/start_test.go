@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -117,13 +118,21 @@ func waitPort(t *testing.T, n *lab.Net, p *lab.Proc, up string) {
 		}
 		return
 	}
-	for range 100 {
-		if out, err := n.Run(lab.Deadline(t), "ss", "-lnt", "sport", "=", ":80"); err == nil && strings.Contains(out, ":80") {
+	waitListening(t, n, "-lnt", 80)
+}
+
+// waitListening waits until something in the segment's namespace has a port; ss
+// is told by kind whether it is TCP's or UDP's.
+func waitListening(t *testing.T, n *lab.Net, kind string, port int) {
+	t.Helper()
+	for range 200 {
+		out, err := n.Run(lab.Deadline(t), "ss", kind, "sport", "=", fmt.Sprint(":", port))
+		if err == nil && strings.Contains(out, fmt.Sprint(":", port)) {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Fatal("nothing listens on port 80")
+	t.Fatalf("nothing listens on port %d", port)
 }
 
 // SIGTERM ends the daemon in order within five seconds, with a download under
