@@ -80,7 +80,11 @@ func loadFile(path string) (*config.Config, error) {
 	cfg, err := config.Load(path, config.CheckArgs(ipxe.CheckArgs))
 	var faults config.Faults
 	if errors.As(err, &faults) {
-		return nil, fmt.Errorf("%d faults in the configuration\n%w", len(faults), err)
+		noun := "faults"
+		if len(faults) == 1 {
+			noun = "fault"
+		}
+		return nil, fmt.Errorf("%d %s in the configuration\n%w", len(faults), noun, err)
 	}
 	return cfg, err
 }
