@@ -455,3 +455,14 @@ func TestDeclineDoesNotEmptyThePool(t *testing.T) {
 		b.lease(m2)
 	})
 }
+
+// A client that writes option 82 itself chooses neither a subnet nor who we are.
+func TestAgentOptionWithoutRelay(t *testing.T) {
+	own, other := testSubnet(), behindRelay("10.99.0.0/24", "10.99.0.100", "10.99.0.199")
+	run(t, []Subnet{own, other}, fixed{}, func(b *bench) {
+		r := b.must(discover(m1, with(82, 5, 4, 10, 99, 0, 0, 11, 4, 10, 99, 0, 9)), dhcpv4.MessageTypeOffer)
+		if !own.Prefix.Contains(yiaddr(r)) || addrOf(optionOf(r, 54)) != serverAddr {
+			t.Errorf("got %v from %v, want an address of %v from %v", yiaddr(r), addrOf(optionOf(r, 54)), own.Prefix, serverAddr)
+		}
+	})
+}

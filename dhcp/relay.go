@@ -45,3 +45,11 @@ func readRelay(b []byte, source uint16) (info relayInfo) {
 	}
 	return info
 }
+
+// steerNothing keeps what names a port, and drops what chooses a subnet, an
+// identity or a destination: without giaddr there is no relay, only a switch
+// that adds its port, or a client that made the option up (RFC 3046, section
+// 2.1, knows both).
+func (info *relayInfo) steerNothing() {
+	*info = relayInfo{circuit: info.circuit, remote: info.remote}
+}

@@ -301,6 +301,9 @@ func (s *Server) handle(l *link, x *exchange, out *outbox) {
 	x.link, x.from, x.on4011 = l, x.peer, l.port == PXEPort
 	x.unicast = x.to.IsValid() && x.to != everybody
 	x.relay = readRelay(x.opts.get(optAgent), x.from.Port())
+	if !x.GIAddr.IsValid() {
+		x.relay.steerNothing()
+	}
 	x.unicast = x.unicast && !x.GIAddr.IsValid() || x.relay.unicast
 	s.Metrics.received(x.Type)
 	if s.tooMany(&x.request, x.arrived) {
