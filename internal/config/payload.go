@@ -10,19 +10,23 @@ import (
 	"bootd/internal/node"
 )
 
-// payloads gives each node its payload and its tags, or those of its role. It
+// payloads gives each node its payloads and its tags, or those of its role. It
 // changes nodes before they are an inventory.
 func (b *builder) payloads(r raw, nodes []node.Node) {
-	payloads, tags := map[string]node.Payload{}, map[string]map[string]string{}
+	payloads, sites, tags := map[string]node.Payload{}, map[string]node.Payload{}, map[string]map[string]string{}
 	for i, x := range r.Roles {
 		at := place{}.item("roles", i, x.Name)
 		payloads[x.Name] = b.payload(at.key("payload"), x.Payload)
+		sites[x.Name] = b.payload(at.key("site"), x.Site)
 		tags[x.Name] = b.pairs(at, "tags", x.Tags)
 	}
 	for i, x := range r.Nodes {
 		at := place{}.item("nodes", i, x.Name)
 		if nodes[i].Payload = b.payload(at.key("payload"), x.Payload); nodes[i].Payload.IsZero() {
 			nodes[i].Payload = payloads[x.Role]
+		}
+		if nodes[i].Site = b.payload(at.key("site"), x.Site); nodes[i].Site.IsZero() {
+			nodes[i].Site = sites[x.Role]
 		}
 		own := b.pairs(at, "tags", x.Tags)
 		if of := tags[x.Role]; len(of) > 0 { // shared, so not to be written to
@@ -85,9 +89,11 @@ func (b *builder) pairs(at place, key string, list []string) map[string]string {
 func (b *builder) insideRoot(c *Config, r raw) {
 	for i, x := range r.Roles {
 		b.notServed(place{}.item("roles", i, x.Name).key("payload"), c, x.Payload)
+		b.notServed(place{}.item("roles", i, x.Name).key("site"), c, x.Site)
 	}
 	for i, x := range r.Nodes {
 		b.notServed(place{}.item("nodes", i, x.Name).key("payload"), c, x.Payload)
+		b.notServed(place{}.item("nodes", i, x.Name).key("site"), c, x.Site)
 	}
 }
 

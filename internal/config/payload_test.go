@@ -10,6 +10,7 @@ const rolePayload = `
 roles:
   - name: kubernetes
     payload: {family: nocloud, dir: /etc/p, secrets: [join=/etc/s/join]}
+    site: {family: nocloud, dir: /etc/site}
     tags: [site=paris, rack=none]
 nodes:
   - {name: a, role: kubernetes, macs: ["52:54:00:aa:bb:01"], tags: [rack=r1]}
@@ -25,15 +26,15 @@ func TestPayloadOfRoleAndNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]struct {
-		dir, secret string
-		tags        map[string]string
+		dir, site, secret string
+		tags              map[string]string
 	}{
-		"a": {"/etc/p", "/etc/s/join", map[string]string{"site": "paris", "rack": "r1"}},
-		"b": {"/etc/b", "", map[string]string{"site": "paris", "rack": "none"}},
+		"a": {"/etc/p", "/etc/site", "/etc/s/join", map[string]string{"site": "paris", "rack": "r1"}},
+		"b": {"/etc/b", "/etc/site", "", map[string]string{"site": "paris", "rack": "none"}},
 		"c": {},
 	} {
 		n, _ := c.Inventory.ByName(name)
-		if n.Payload.Dir != want.dir || n.Payload.Secrets["join"] != want.secret || !maps.Equal(n.Tags, want.tags) {
+		if n.Payload.Dir != want.dir || n.Site.Dir != want.site || n.Payload.Secrets["join"] != want.secret || !maps.Equal(n.Tags, want.tags) {
 			t.Errorf("%s: got %+v %v, want %+v", name, n.Payload, n.Tags, want)
 		}
 	}
@@ -43,6 +44,8 @@ func TestPayloadFaults(t *testing.T) {
 	for _, tt := range []struct{ payload, want string }{
 		{`payload: {dir: /p}`, `payload: family: missing`},
 		{`payload: {family: ignition, dir: /p}`, `payload: family: "ignition" is not one of nocloud`},
+		{`site: {family: nocloud}`, `site: dir: missing`},
+		{`site: {family: nocloud, dir: /var/www/p}`, `site: dir: "/var/www/p" is inside root "/var/www", which is served to everybody`},
 		{`payload: {family: nocloud}`, `payload: dir: missing`},
 		{`payload: {family: nocloud, dir: p}`, `payload: dir: "p" is not an absolute path`},
 		{`payload: {family: nocloud, dir: /var/www/p}`, `payload: dir: "/var/www/p" is inside root "/var/www", which is served to everybody`},

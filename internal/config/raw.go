@@ -95,6 +95,7 @@ type (
 		Options  []string `yaml:"options"`
 
 		Payload rawPayload `yaml:"payload"`
+		Site    rawPayload `yaml:"site"`
 		Tags    []string   `yaml:"tags"`
 	}
 	rawPayload struct {
@@ -117,6 +118,7 @@ type (
 		Options []string `yaml:"options"`
 
 		Payload rawPayload `yaml:"payload"`
+		Site    rawPayload `yaml:"site"`
 		Tags    []string   `yaml:"tags"`
 	}
 )

@@ -54,7 +54,8 @@ type Node struct {
 	Release string     // release id it is pinned to; empty: its role's choice
 	Args    string     // kernel arguments added after its role's
 	Loader  Loader     // zero: its role's choice
-	Payload Payload    // its own or its role's; zero: none
+	Payload Payload    // for what it boots from the network, its own or its role's; zero: none
+	Site    Payload    // for the first boot of what was installed, its own or its role's; zero: none
 
 	Tags map[string]string // its own and its role's, for payloads
 }
