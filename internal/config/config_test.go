@@ -90,13 +90,24 @@ func TestReference(t *testing.T) {
 		t.Errorf("nodes: want (-) got (+):\n%s", diff)
 	}
 	wantRoles := map[string]node.Role{
-		"gpu":          {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Aliases: []string{"filesystem.squashfs"}, Signed: true},
-		"kubernetes":   {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable"},
-		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable"},
+		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Aliases: []string{"filesystem.squashfs"}, Signed: true,
+			Hosts: hosts(t, "gpu*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
+		"kubernetes": {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable",
+			Hosts: hosts(t, "ncn-m*,ncn-w*,fmn*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
+		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", Hosts: hosts(t, "ncn-s*")},
 	}
-	if diff := cmp.Diff(wantRoles, c.Inventory.Roles()); diff != "" {
+	if diff := cmp.Diff(wantRoles, c.Inventory.Roles(), cmp.AllowUnexported(node.Pattern{})); diff != "" {
 		t.Errorf("roles: want (-) got (+):\n%s", diff)
 	}
+}
+
+func hosts(t *testing.T, list string) []node.Pattern {
+	t.Helper()
+	ps, err := node.ParsePatterns(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ps
 }
 
 // Every key that the parser knows is in reference.yaml and in the manual. The
@@ -178,12 +189,12 @@ func TestWords(t *testing.T) {
 		{"---\nroot: /srv/www\n...\n", func(c *Config) any { return c.Root }, "/srv/www"},
 		{"roles: [{name: kubernetes, release: 1.2.3}]", func(c *Config) any {
 			r, _ := c.Inventory.Role("kubernetes")
-			return fmt.Sprintf("%+v", r)
-		}, "{Name:kubernetes Dir:k8s Squashfs:[kubernetes] Channel:stable Release:1.2.3 Args: Loader: Aliases:[] Signed:false Follow:false}"},
+			return fmt.Sprintln(r.Name, r.Dir, r.Squashfs, r.Channel, r.Release, r.Hosts, r.ScriptArgs)
+		}, "kubernetes k8s [kubernetes] stable 1.2.3 [ncn-m* ncn-w* fmn*] [{rd.luks=0 [ncn-w* fmn*]}]\n"},
 		{"roles: [{name: storage-ceph, channel: unstable, dir: c2}]", func(c *Config) any {
 			r, _ := c.Inventory.Role("storage-ceph")
-			return fmt.Sprintf("%+v", r)
-		}, "{Name:storage-ceph Dir:c2 Squashfs:[storage-ceph] Channel:unstable Release: Args: Loader: Aliases:[] Signed:false Follow:false}"},
+			return fmt.Sprintln(r.Name, r.Dir, r.Squashfs, r.Channel, r.Release, r.Hosts, r.ScriptArgs)
+		}, "storage-ceph c2 [storage-ceph] unstable  [ncn-s*] []\n"},
 		{"subnets: [{interface: eth1, domain: MTL.Example, mode: shared}]", func(c *Config) any {
 			return fmt.Sprintf("%s %v", c.Subnets[0].Domain, c.Subnets[0].Mode)
 		}, "mtl.example shared"},

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -12,9 +13,23 @@ import (
 // builtin returns the roles that exist without being written (source 004).
 func builtin() []node.Role {
 	return []node.Role{
-		{Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable"},
-		{Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable"},
+		{
+			Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable",
+			Hosts: patterns("ncn-m*,ncn-w*,fmn*"),
+			// Only masters have the encrypted etcd disk that rd.luks opens.
+			ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: patterns("ncn-w*,fmn*")}},
+		},
+		{Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", Hosts: patterns("ncn-s*")},
 	}
+}
+
+// patterns are those of the program itself.
+func patterns(list string) []node.Pattern {
+	ps, err := node.ParsePatterns(list)
+	if err != nil {
+		panic("config: " + err.Error())
+	}
+	return ps
 }
 
 // inventory builds the nodes and roles, and indexes them.
@@ -102,6 +117,15 @@ func (b *builder) role(at place, r rawRole) node.Role {
 		Release:  b.element(at.key("release"), r.Release),
 		Args:     b.args(at.key("args"), r.Args),
 		Loader:   b.loader(at.key("loader"), r.Loader),
+
+		Hosts:      base.Hosts,
+		ScriptArgs: base.ScriptArgs,
+	}
+	if len(r.Hosts) > 0 {
+		role.Hosts = b.hosts(at, r.Hosts)
+	}
+	if len(r.ScriptArgs) > 0 {
+		role.ScriptArgs = b.scriptArgs(at, r.ScriptArgs)
 	}
 	if role.Dir == "" {
 		b.add(at.key("dir"), "missing")
@@ -114,6 +138,44 @@ func (b *builder) role(at place, r rawRole) node.Role {
 	}
 	return role
 }
+
+// hosts reads the patterns of host names.
+func (b *builder) hosts(at place, list []string) (all []node.Pattern) {
+	for i, s := range list {
+		all = append(all, b.hostList(at.item("hosts", i, ""), s)...)
+	}
+	return all
+}
+
+func (b *builder) hostList(at place, s string) []node.Pattern {
+	if s == "" {
+		b.add(at, "missing")
+		return nil
+	}
+	ps, err := node.ParsePatterns(s)
+	if err != nil {
+		b.add(at, "%v", err)
+	}
+	return ps
+}
+
+// scriptArgs reads arguments such as "rd.luks=0 for ncn-w*,fmn*".
+func (b *builder) scriptArgs(at place, list []string) (all []node.ScriptArg) {
+	for i, s := range list {
+		at := at.item("script-args", i, "")
+		arg, hosts, ok := strings.Cut(s, " for ")
+		if !ok || !scriptArgRule.MatchString(arg) {
+			b.add(at, `%q is not NAME=VALUE for HOSTS, such as "rd.luks=0 for ncn-w*,fmn*"`, s)
+			continue
+		}
+		all = append(all, node.ScriptArg{Arg: arg, Hosts: b.hostList(at, hosts)})
+	}
+	return all
+}
+
+// scriptArgRule is a kernel argument without a character that means anything
+// to iPXE.
+var scriptArgRule = regexp.MustCompile(`^[A-Za-z0-9._-]+=[A-Za-z0-9._:/@+,%-]*$`)
 
 // squashfs checks the base names of squashfs images. The prefix "secure-" is
 // not part of one: a release's secure- image is preferred by itself.

@@ -94,6 +94,9 @@ type (
 		Loader   string   `yaml:"loader"`
 		Options  []string `yaml:"options"`
 
+		Hosts      []string `yaml:"hosts"`
+		ScriptArgs []string `yaml:"script-args"`
+
 		Payload rawPayload `yaml:"payload"`
 		Site    rawPayload `yaml:"site"`
 		Tags    []string   `yaml:"tags"`

@@ -73,6 +73,26 @@ type Role struct {
 	Aliases  []string // further names of the root file system in a boot directory, such as "filesystem.squashfs"
 	Signed   bool     // only releases with a good signature are linked
 	Follow   bool     // a new release of the channel is linked when it is complete
+
+	Hosts      []Pattern   // names of its nodes, for a site that has no inventory but leases
+	ScriptArgs []ScriptArg // what its hosts have of their own in their copy of boot/script.ipxe
+}
+
+// A ScriptArg is a kernel argument that some hosts have in their script.ipxe,
+// in the place of the one of its name.
+type ScriptArg struct {
+	Arg   string // NAME=VALUE
+	Hosts []Pattern
+}
+
+// ScriptArgsOf returns the arguments that a host of the role has of its own.
+func (r Role) ScriptArgsOf(host string) (args []string) {
+	for _, a := range r.ScriptArgs {
+		if MatchAny(a.Hosts, host) {
+			args = append(args, a.Arg)
+		}
+	}
+	return args
 }
 
 // nameRule is a DNS label: it becomes a host name, a directory and part of a

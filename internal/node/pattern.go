@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -30,6 +31,11 @@ func (p Pattern) Match(name string) bool {
 		}
 	}
 	return false
+}
+
+// MatchAny reports whether one of the patterns stands for name.
+func MatchAny(ps []Pattern, name string) bool {
+	return slices.ContainsFunc(ps, func(p Pattern) bool { return p.Match(name) })
 }
 
 // ParsePatterns reads a list of patterns separated by commas outside of
