@@ -25,7 +25,7 @@ const busybox = "/bin/busybox"
 
 // modules are what the initrd loads, before what they depend on is added. All
 // else it needs is built into Debian's cloud kernel.
-var modules = []string{"virtio_pci", "virtio_net", "squashfs", "loop", "overlay"}
+var modules = []string{"virtio_pci", "virtio_net", "squashfs", "loop", "overlay", "virtio_scsi", "sr_mod", "isofs"}
 
 // Images are the files a machine boots. They are built once per machine, below
 // build/lab, and never change there.

@@ -38,6 +38,7 @@ var forbidden = map[string]map[string]string{
 	"internal/config":   {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": protocols},
 	"internal/lease":    {"dhcp": leaf, "deploy": leaf, "internal/admin": leaf, "internal/config": leaf, "internal/store": leaf},
 	"internal/hook":     {"internal/": "hook runs programs and knows nothing of bootd"},
+	"internal/iso9660":  {"internal/": "it writes images and knows nothing of what is in them"},
 	"cmd/bootctl":       {"dhcp": "the daemon speaks protocols, bootctl speaks to the daemon", "tftp": protocols, "internal/lab": "the lab is for tests"},
 	"cmd/bootd":         {"internal/lab": "the lab is for tests"},
 }
