@@ -15,6 +15,8 @@ import (
 	"bootd/internal/node"
 )
 
+const defaultState = "/var/lib/bootd"
+
 var errMissing = errors.New("missing")
 
 // A builder turns raw text into valid types. Its methods take a place, the text
@@ -23,6 +25,7 @@ var errMissing = errors.New("missing")
 type builder struct {
 	faults
 	checkArgs func(string) error
+	from      sources // of the nodes, for faults that name two
 }
 
 func newBuilder(opts []Option) *builder {
@@ -38,7 +41,7 @@ func (b *builder) config(r raw) *Config {
 	top := place{}
 	c := &Config{
 		Root:    b.path(top.key("root"), r.Root, "/var/www"),
-		State:   b.path(top.key("state"), r.State, "/var/lib/bootd"),
+		State:   b.path(top.key("state"), r.State, defaultState),
 		Loaders: b.path(top.key("loaders"), r.Loaders, "/usr/lib/ipxe"),
 		Loader:  cmp.Or(b.loader(top.key("loader"), r.Loader), node.LoaderSNPOnly),
 		Retries: b.number(top.key("retries"), r.Retries, 10, 1, 1000),

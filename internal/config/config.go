@@ -1,10 +1,15 @@
-// Package config reads bootd's one configuration file.
+// Package config reads bootd's configuration.
 //
 // The file is YAML, read strictly: an unknown key, a value of the wrong kind or
 // a value that breaks a rule is a fault, and all faults of a file are reported
 // at once, in the order of the file, each with its line, its place in the file,
 // the value and the rule. A Config that Parse returns has no value left to
 // check, except what only the machine it runs on can tell: see Resolve.
+//
+// Nodes may also be written in nodes.yaml of the state directory, by the same
+// rules: the daemon writes that file for commands that change the inventory. A
+// key of a node there wins over the same key of the node of that name in the
+// configuration file, and nodes that are only there are added. See Draft.
 //
 // Parse opens no file and reads no clock. A Config is never changed after it
 // was made, so goroutines may share it; a reload makes a new one.
@@ -18,10 +23,8 @@ package config
 
 import (
 	_ "embed"
-	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -63,8 +66,8 @@ type Config struct {
 	// options, and those of its role that it does not set.
 	NodeOptions map[string][]DHCPOption
 
-	file  string            // for the faults of Resolve
-	flags map[string]string // as file
+	from  sources           // for the faults of Resolve, without trees
+	flags map[string]string // as from
 }
 
 // Kernels is what becomes of a choice of releases whose roles have different
@@ -134,37 +137,20 @@ func CheckArgs(check func(s string) error) Option {
 	return func(b *builder) { b.checkArgs = check }
 }
 
-// Parse reads a configuration. The name is that of the file, for messages. An
-// error is a Faults.
+// Parse reads a configuration that is one file. The name is that of the file,
+// for messages. An error is a Faults.
 func Parse(name string, data []byte, opts ...Option) (*Config, error) {
-	b := newBuilder(opts)
-	var r raw
-	tree := decode(data, &r, &b.faults)
-	if tree == nil {
-		return nil, b.err(name, nil)
-	}
-	c := b.config(r)
-	if err := b.err(name, tree); err != nil {
-		return nil, err
-	}
-	c.file = name
-	return c, nil
+	return parseMain(name, data, opts).Config()
 }
 
-// Load reads the configuration file at path. An error is a Faults, or that of
-// opening or reading the file.
+// Load reads the configuration file at path and the file of nodes beside it.
+// An error is a Faults, or that of opening or reading a file.
 func Load(path string, opts ...Option) (*Config, error) {
-	f, err := os.Open(path)
+	d, err := Open(path, opts...)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	// One byte more than allowed lets Parse see that the file is too big.
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, err
-	}
-	return Parse(path, data, opts...)
+	return d.Config()
 }
 
 // Default returns the configuration in which every key has its default: no
@@ -185,10 +171,23 @@ type Flags struct {
 
 // FromFlags returns the configuration of one subnet, which Resolve completes,
 // and no nodes. An error is a Faults that names the flags.
-func FromFlags(f Flags) (*Config, error) {
-	b := newBuilder(nil)
+func FromFlags(f Flags) (*Config, error) { return draftFlags(f).Config() }
+
+// draftFlags makes of flags what a file would say.
+func draftFlags(f Flags, opts ...Option) *Draft {
 	root, subnet := place{}, place{}.item("subnets", 0, "")
-	b.flags = map[string]string{
+	s := rawSubnet{Interface: f.Interface, Pools: []string{f.Range}}
+	if f.Proxy {
+		s.Mode = Proxy.String()
+		if f.Range == "" {
+			s.Pools = nil
+		}
+	}
+	return &Draft{opts: opts, readable: true, raw: raw{
+		Root: absolute(f.Root), State: absolute(f.State), Loaders: absolute(f.Loaders),
+		Admin:   rawAdmin{Socket: absolute(f.Socket)},
+		Subnets: []rawSubnet{s},
+	}, flags: map[string]string{
 		root.key("root").String():            "--root",
 		root.key("state").String():           "--state",
 		root.key("loaders").String():         "--loaders",
@@ -197,25 +196,7 @@ func FromFlags(f Flags) (*Config, error) {
 		subnet.key("interface").String():     "--interface",
 		subnet.item("pools", 0, "").String(): "--range",
 		subnet.key("pools").String():         "--range",
-	}
-	s := rawSubnet{Interface: f.Interface, Pools: []string{f.Range}}
-	if f.Proxy {
-		s.Mode = Proxy.String()
-		if f.Range == "" {
-			s.Pools = nil
-		}
-	}
-	r := raw{
-		Root: absolute(f.Root), State: absolute(f.State), Loaders: absolute(f.Loaders),
-		Admin:   rawAdmin{Socket: absolute(f.Socket)},
-		Subnets: []rawSubnet{s},
-	}
-	c := b.config(r)
-	if err := b.err("", nil); err != nil {
-		return nil, err
-	}
-	c.flags = b.flags
-	return c, nil
+	}}
 }
 
 // absolute leaves "" alone, and a path as it is when there is no working
@@ -259,7 +240,7 @@ func (c *Config) Resolve(addrs func(iface string) ([]netip.Prefix, error)) (*Con
 		f.subnets(resolved.Subnets)
 		f.reservations(c.Inventory.Nodes(), resolved.Subnets)
 	}
-	if err := f.err(c.file, nil); err != nil {
+	if err := f.err(c.from); err != nil {
 		return nil, err
 	}
 	return &resolved, nil

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 // A Fault is one thing that is wrong with a configuration.
@@ -148,25 +146,27 @@ func (f *faults) addAt(at place, pos position, format string, args ...any) {
 	f.list = append(f.list, found{at, pos, problem})
 }
 
-// err returns the faults as an error that people can read; tree tells the
-// lines, and may be nil.
-func (f *faults) err(file string, tree ast.Node) error {
+// err returns the faults as an error that people can read; from tells where
+// places are written.
+func (f *faults) err(from sources) error {
 	if len(f.list) == 0 {
 		return nil
 	}
 	out := make(Faults, len(f.list))
+	order := map[string]int{from.main.name: 0, from.nodes.name: 1}
 	for i, x := range f.list {
-		pos, name := x.pos, x.at.String()
-		if pos == (position{}) && tree != nil {
-			pos = locate(tree, x.at)
+		src, at := from.of(x.at)
+		pos, name := x.pos, at.String()
+		if pos == (position{}) && src.tree != nil {
+			pos = locate(src.tree, at)
 		}
-		if flag, ok := f.flags[name]; ok {
+		if flag, ok := f.flags[name]; ok && src.name == "" {
 			name = flag
 		}
-		out[i] = Fault{file, pos.line, pos.column, name, x.problem}
+		out[i] = Fault{src.name, pos.line, pos.column, name, x.problem}
 	}
 	slices.SortStableFunc(out, func(a, b Fault) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(order[a.File], order[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return out
 }

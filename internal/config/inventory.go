@@ -84,10 +84,11 @@ func (b *builder) addInventory(err error) {
 		}
 		at := place{}.item(f.List, f.Index, f.Name)
 		if f.Item >= 0 {
-			b.add(at.item(f.Field, f.Item, ""), "%s", f.Problem)
+			at = at.item(f.Field, f.Item, "")
 		} else {
-			b.add(at.key(f.Field), "%s", f.Problem)
+			at = at.key(f.Field)
 		}
+		b.add(at, "%s%s", f.Problem, b.from.elsewhere(at, f.Other))
 	}
 }
 
@@ -224,7 +225,7 @@ func (b *builder) node(at place, r rawNode) node.Node {
 		b.add(at.key("name"), "%q is a directory of its own under the web root", r.Name)
 	}
 	if r.Role == "" {
-		b.add(at.key("role"), "missing")
+		b.add(at.key("role"), "missing%s", b.from.orphan(at))
 	}
 	n := node.Node{
 		Name:    r.Name,

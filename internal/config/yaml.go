@@ -20,10 +20,14 @@ import (
 // A position is a line and a column in runes, both from 1.
 type position struct{ line, column int }
 
-// decode reads data into r and returns its tree, which locate needs. It returns
-// nil when the text as a whole cannot be read, and then has recorded why.
-func decode(data []byte, r *raw, f *faults) ast.Node {
+// decode reads data into r, a pointer to a raw struct, and returns its tree,
+// which locate needs. It returns nil when the text as a whole cannot be read,
+// and then has recorded why.
+func decode(data []byte, r any, f *faults) ast.Node {
 	tree, pos, problem := parse(data)
+	if _, whole := r.(*raw); problem == emptyFile && !whole {
+		problem = "file is empty: it has no nodes: key"
+	}
 	if problem != "" {
 		f.addAt(place{}, pos, "%s", problem)
 		return nil
@@ -32,6 +36,8 @@ func decode(data []byte, r *raw, f *faults) ast.Node {
 	d.value(tree, reflect.ValueOf(r).Elem(), place{})
 	return tree
 }
+
+const emptyFile = "file is empty: start from what bootd config init prints"
 
 // parse returns the only document of data, or why there is none.
 func parse(data []byte) (ast.Node, position, string) {
@@ -149,7 +155,7 @@ func document(file *ast.File) (ast.Node, position, string) {
 	}
 	switch {
 	case len(docs) == 0:
-		return nil, position{}, "file is empty: start from what bootd config init prints"
+		return nil, position{}, emptyFile
 	case len(docs) > 1:
 		return nil, positionOf(docs[1]), "a second YAML document: the file must be one"
 	}

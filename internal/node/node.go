@@ -124,6 +124,7 @@ type Fault struct {
 	Field   string // as the configuration spells it: "name", "macs", "bmc", ...
 	Item    int    // in the field, for "macs"; -1: the fault is with the whole field
 	Problem string
+	Other   string // name of the node that has the same; empty: it is no other's
 }
 
 // Error names the node or role, the field and the problem.
@@ -147,7 +148,7 @@ func NewInventory(nodes []Node, roles []Role) (*Inventory, error) {
 	var errs []error
 	for i, r := range roles {
 		if _, dup := inv.roles[r.Name]; dup {
-			errs = append(errs, &Fault{"roles", i, r.Name, "name", -1, "defined twice"})
+			errs = append(errs, &Fault{"roles", i, r.Name, "name", -1, "defined twice", ""})
 		}
 		inv.roles[r.Name] = r
 	}
@@ -158,7 +159,7 @@ func NewInventory(nodes []Node, roles []Role) (*Inventory, error) {
 	for i, n := range nodes {
 		if other := inv.mac[n.BMC]; other != nil {
 			problem := fmt.Sprintf("%v is a boot MAC of node %q", n.BMC, other.Name)
-			errs = append(errs, &Fault{"nodes", i, n.Name, "bmc", -1, problem})
+			errs = append(errs, &Fault{"nodes", i, n.Name, "bmc", -1, problem, other.Name})
 		}
 	}
 	return inv, errors.Join(errs...)
@@ -168,12 +169,15 @@ func NewInventory(nodes []Node, roles []Role) (*Inventory, error) {
 func (inv *Inventory) add(i int, addrs map[netip.Addr]*Node) (errs []error) {
 	n := &inv.nodes[i]
 	fault := func(field string, item int, format string, args ...any) {
-		errs = append(errs, &Fault{"nodes", i, n.Name, field, item, fmt.Sprintf(format, args...)})
+		errs = append(errs, &Fault{"nodes", i, n.Name, field, item, fmt.Sprintf(format, args...), ""})
+	}
+	shared := func(other *Node, field string, item int, format string, args ...any) {
+		errs = append(errs, &Fault{"nodes", i, n.Name, field, item, fmt.Sprintf(format, args...), other.Name})
 	}
 	if !ValidName(n.Name) {
 		fault("name", -1, "%q is not a host name in lower case (letters, digits, hyphens)", n.Name)
 	} else if other := claim(inv.name, n.Name, n); other != nil {
-		fault("name", -1, "used twice")
+		shared(other, "name", -1, "used twice")
 	}
 	if _, ok := inv.roles[n.Role]; !ok {
 		fault("role", -1, "%q is not defined", n.Role)
@@ -187,29 +191,29 @@ func (inv *Inventory) add(i int, addrs map[netip.Addr]*Node) (errs []error) {
 		} else if other := claim(inv.mac, m, n); other == n {
 			fault("macs", j, "%v is in the list twice", m)
 		} else if other != nil {
-			fault("macs", j, "%v belongs to node %q too", m, other.Name)
+			shared(other, "macs", j, "%v belongs to node %q too", m, other.Name)
 		}
 	}
 	if !n.BMC.IsZero() {
 		if problem := notOfNIC(n.BMC); problem != "" {
 			fault("bmc", -1, "%v %s", n.BMC, problem)
 		} else if other := claim(inv.bmc, n.BMC, n); other != nil {
-			fault("bmc", -1, "%v belongs to node %q too", n.BMC, other.Name)
+			shared(other, "bmc", -1, "%v belongs to node %q too", n.BMC, other.Name)
 		}
 	}
 	if !n.UUID.IsZero() {
 		if other := claim(inv.uuid, n.UUID, n); other != nil {
-			fault("uuid", -1, "%v belongs to node %q too", n.UUID, other.Name)
+			shared(other, "uuid", -1, "%v belongs to node %q too", n.UUID, other.Name)
 		}
 	}
 	if n.Serial != "" {
 		if other := claim(inv.serial, n.Serial, n); other != nil {
-			fault("serial", -1, "%q belongs to node %q too", n.Serial, other.Name)
+			shared(other, "serial", -1, "%q belongs to node %q too", n.Serial, other.Name)
 		}
 	}
 	if n.Addr.IsValid() {
 		if other := claim(addrs, n.Addr, n); other != nil {
-			fault("address", -1, "%v is reserved for node %q too", n.Addr, other.Name)
+			shared(other, "address", -1, "%v is reserved for node %q too", n.Addr, other.Name)
 		}
 	}
 	return errs
