@@ -37,6 +37,7 @@ var forbidden = map[string]map[string]string{
 	"internal/timeline": {"dhcp": leaf, "tftp": leaf, "ipxe": leaf, "deploy": leaf, "links": leaf, "artifacts": leaf, "internal/config": leaf},
 	"internal/config":   {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": protocols},
 	"internal/lease":    {"dhcp": leaf, "deploy": leaf, "internal/admin": leaf, "internal/config": leaf, "internal/store": leaf},
+	"internal/isofs":    {"internal/": "isofs reads images and knows nothing of bootd"},
 	"internal/hook":     {"internal/": "hook runs programs and knows nothing of bootd"},
 	"internal/iso9660":  {"internal/": "it writes images and knows nothing of what is in them"},
 	"cmd/bootctl":       {"dhcp": "the daemon speaks protocols, bootctl speaks to the daemon", "tftp": protocols, "internal/lab": "the lab is for tests"},
