@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,9 +53,14 @@ type site struct {
 	socket string
 	Subnet string // further keys of the subnet
 	Extra  string // further lines of the configuration
+	Args   string // of the kernel; empty: labArgs
 	Nodes  []siteNode
+	images *lab.Images // nil: with the lab's own initrd
 	daemon *lab.Proc
 }
+
+// labArgs are kernel arguments for the lab's own initrd.
+const labArgs = "console=ttyS0 panic=-1"
 
 type siteNode struct {
 	Name, Role, Boot, Loader string
@@ -73,8 +79,8 @@ subnets:
     subnet: 10.77.0.0/24
 {{.Subnet}}
 roles:
-  - {name: kubernetes, dir: k8s, squashfs: [kubernetes], args: console=ttyS0 panic=-1}
-  - {name: storage-ceph, dir: ceph, squashfs: [storage-ceph], args: console=ttyS0 panic=-1}
+  - {name: kubernetes, dir: k8s, squashfs: [kubernetes], args: "{{.Args}}"}
+  - {name: storage-ceph, dir: ceph, squashfs: [storage-ceph], args: "{{.Args}}"}
 nodes:
 {{- range .Nodes}}
   - name: {{.Name}}
@@ -123,25 +129,32 @@ func newSiteOf(t *testing.T, guests int, of site) *site {
 	}
 	n := lab.ForTest(t, netip.MustParsePrefix("10.77.0.1/24"), guests)
 	s := &site{
-		Net: n, t: t, bin: bin, Subnet: of.Subnet, Extra: of.Extra, Nodes: of.Nodes,
+		Net: n, t: t, bin: bin, Subnet: of.Subnet, Extra: of.Extra, Args: cmp.Or(of.Args, labArgs), Nodes: of.Nodes, images: of.images,
 		root: filepath.Join(n.Dir, "www"), config: filepath.Join(n.Dir, "bootd.yaml"), socket: filepath.Join(n.Dir, "bootd.sock"),
 	}
-	im := lab.ImagesForTest(t)
-	for _, r := range []lab.Release{{Dir: "k8s", ID: "1.2.3", Base: "kubernetes"}, {Dir: "ceph", ID: "0.0.7", Base: "storage-ceph"}} {
-		if err := im.WriteRelease(t.Context(), s.root, r); err != nil {
-			t.Fatal(err)
-		}
+	if s.images == nil {
+		s.images = lab.ImagesForTest(t)
 	}
+	s.release(lab.Release{Dir: "k8s", ID: "1.2.3", Base: "kubernetes"})
+	s.release(lab.Release{Dir: "ceph", ID: "0.0.7", Base: "storage-ceph"})
 	s.writeConfig()
 	s.bootctl("set-links", "--config", s.config)
 	s.start()
 	return s
 }
 
+// release puts a release into the tree.
+func (s *site) release(r lab.Release) {
+	s.t.Helper()
+	if err := s.images.WriteRelease(s.t.Context(), s.root, r); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *site) writeConfig() {
 	s.t.Helper()
 	var b bytes.Buffer
-	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Subnet": s.Subnet, "Extra": s.Extra, "Nodes": s.Nodes})
+	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Subnet": s.Subnet, "Extra": s.Extra, "Args": s.Args, "Nodes": s.Nodes})
 	if err == nil {
 		err = os.WriteFile(s.config, b.Bytes(), 0o644)
 	}

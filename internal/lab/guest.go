@@ -45,6 +45,7 @@ type Machine struct {
 	MAC      node.MAC
 	UUID     node.UUID // zero: QEMU's, which is all zeroes
 	Serial   string    // SMBIOS system serial number; empty: none
+	Resets   bool      // a reset starts it anew, where it else ends
 	Idle     bool      // before its NIC it has one of another kind without a cable, which only ipxe.efi has a driver for
 }
 
@@ -184,6 +185,9 @@ func (m Machine) args(accel, tap string) []string {
 			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n") // comes before HTTP, and takes long
 		}
 	}
+	if !m.Resets {
+		args = append(args, "-no-reboot")
+	}
 	if !m.UUID.IsZero() {
 		args = append(args, "-uuid", m.UUID.String())
 	}
@@ -199,12 +203,12 @@ func (m Machine) args(accel, tap string) []string {
 		"-device", nic)
 }
 
-// base returns the arguments that every machine has: no display, no disk, the
-// serial port on standard output, and a reset ends it (panic=-1 resets).
+// base returns the arguments that every machine has: no display, no disk, and
+// the serial port on standard output.
 func base(accel string) []string {
 	return []string{
 		"-machine", "q35,graphics=off", "-accel", accel, "-m", "512", "-smp", "1",
-		"-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+		"-nodefaults", "-display", "none", "-serial", "stdio",
 	}
 }
 
@@ -259,7 +263,7 @@ func probe(ctx context.Context, accel string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	args := append(base(accel), "-kernel", im.Kernel, "-initrd", im.Initrd, "-append", "console=ttyS0 panic=-1 lab.probe=1")
+	args := append(base(accel), "-no-reboot", "-kernel", im.Kernel, "-initrd", im.Initrd, "-append", "console=ttyS0 panic=-1 lab.probe=1")
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	c := newConsole()
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = c, c, time.Second

@@ -40,6 +40,7 @@ type Release struct {
 	Dir  string // directory below ephemeral/data, such as "k8s"
 	ID   string // such as "1.2.3"
 	Base string // base name of the squashfs, such as "kubernetes"
+	Dead bool   // the squashfs has no init
 }
 
 // Build makes the images, or finds them where an earlier call, in whichever
@@ -69,6 +70,11 @@ func Build(ctx context.Context) (*Images, error) {
 			return nil, fmt.Errorf("lab: images: %w", err)
 		}
 	}
+	return readImages(dir)
+}
+
+// readImages returns the images that a directory holds.
+func readImages(dir string) (*Images, error) {
 	version, err := os.ReadFile(filepath.Join(dir, "version"))
 	return &Images{
 		Kernel: filepath.Join(dir, "kernel"), Initrd: filepath.Join(dir, "initrd.xz"), Version: string(version),
@@ -155,27 +161,37 @@ func buildImages(ctx context.Context, deb, dir string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	unpacked, root, out := filepath.Join(tmp, "deb"), filepath.Join(tmp, "initrd"), filepath.Join(tmp, "out")
-	if _, err := run(exec.CommandContext(ctx, "dpkg-deb", "-x", deb, unpacked)); err != nil {
+	root, out := filepath.Join(tmp, "initrd"), filepath.Join(tmp, "out")
+	kernel, version, tree, err := unpackKernel(ctx, deb, filepath.Join(tmp, "deb"))
+	if err != nil {
 		return err
 	}
-	kernels, err := filepath.Glob(filepath.Join(unpacked, "boot", "vmlinuz-*"))
-	if err != nil || len(kernels) != 1 {
-		return fmt.Errorf("%s: holds %d kernels, want 1", deb, len(kernels))
-	}
-	version := strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
 	err = errors.Join(
 		layRoot(root, map[string]string{"init": "init", "udhcpc.script": "udhcpc.script"}),
-		addModules(root, filepath.Join(unpacked, "lib/modules", version, "kernel")),
+		addModules(root, tree),
 		os.Mkdir(out, 0o755),
 		pack(ctx, root, filepath.Join(out, "initrd.xz")),
-		copyFile(kernels[0], filepath.Join(out, "kernel")),
+		copyFile(kernel, filepath.Join(out, "kernel")),
 		os.WriteFile(filepath.Join(out, "version"), []byte(version), 0o644),
 	)
 	if err != nil {
 		return err
 	}
 	return os.Rename(out, dir)
+}
+
+// unpackKernel unpacks Debian's package of a kernel into dir and returns the
+// kernel, its version, and the directory that its modules are below.
+func unpackKernel(ctx context.Context, deb, dir string) (kernel, version, tree string, err error) {
+	if _, err := run(exec.CommandContext(ctx, "dpkg-deb", "-x", deb, dir)); err != nil {
+		return "", "", "", err
+	}
+	kernels, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
+	if err != nil || len(kernels) != 1 {
+		return "", "", "", fmt.Errorf("%s: holds %d kernels, want 1", deb, len(kernels))
+	}
+	version = strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
+	return kernels[0], version, filepath.Join(dir, "lib/modules", version, "kernel"), nil
 }
 
 // layRoot makes a directory with busybox and files of guest/ in it.
@@ -195,13 +211,7 @@ func layRoot(root string, files map[string]string) error {
 // addModules puts the modules and what they depend on into /modules, and the
 // order to load them in into /modules/order.
 func addModules(root, tree string) error {
-	paths := map[string]string{}
-	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
-		if name, ok := strings.CutSuffix(filepath.Base(path), ".ko"); ok {
-			paths[strings.ReplaceAll(name, "-", "_")] = path
-		}
-		return err
-	})
+	paths, err := findModules(tree)
 	if err != nil {
 		return err
 	}
@@ -219,6 +229,18 @@ func addModules(root, tree string) error {
 	}
 	errs = append(errs, os.WriteFile(filepath.Join(dir, "order"), []byte(strings.Join(order, "\n")+"\n"), 0o644))
 	return errors.Join(errs...)
+}
+
+// findModules returns the files of the modules below tree, by module.
+func findModules(tree string) (map[string]string, error) {
+	paths := map[string]string{}
+	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+		if name, ok := strings.CutSuffix(filepath.Base(path), ".ko"); ok {
+			paths[strings.ReplaceAll(name, "-", "_")] = path
+		}
+		return err
+	})
+	return paths, err
 }
 
 // withDepends appends a module to order, after those it depends on. The
@@ -301,7 +323,11 @@ func writeSquashfs(ctx context.Context, r Release, file string) error {
 		return err
 	}
 	defer os.RemoveAll(root)
-	if err := layRoot(root, map[string]string{"sbin/init": "rootinit"}); err != nil {
+	files := map[string]string{"sbin/init": "rootinit"}
+	if r.Dead {
+		files = nil
+	}
+	if err := layRoot(root, files); err != nil {
 		return err
 	}
 	applets, err := run(exec.CommandContext(ctx, busybox, "--list"))

@@ -5,10 +5,11 @@
 // and its machines live; nothing in it reaches the outside. A Guest is a
 // virtual machine in QEMU that has no disk and starts as its firmware does:
 // SeaBIOS or OVMF, PXE or an iPXE ROM. Images are what it boots: a Debian
-// kernel, an initrd with busybox, and a squashfs root per role. Both need root
-// and the packages of .ci/deps; Missing says what is lacking.
+// kernel, an initrd with busybox (Build) or made by dracut (BuildDracut), and a
+// squashfs root per role. All that needs root and the packages of .ci/deps;
+// Missing says what is lacking.
 //
-// The initrd does what dracut-metal-mdsquash does. It reads from the kernel
+// The initrd with busybox does what dracut-metal-mdsquash does. It reads from the kernel
 // command line
 //
 //	metal.server=http://S/NODE    fetch http://S/NODE/rootfs; S/NODE/RELEASE too
@@ -23,10 +24,11 @@
 //	BOOTD-LAB-BOOTED node=N release=R role=R ip=IP kernel=V cmdline=...
 //	BOOTD-LAB-CHECKED-IN HTTP/1.1 200 OK
 //
-// of which BOOTED comes from within the squashfs, so its release and role tell
-// which one was booted. It then POSTs release=R to http://S/checkin/booted and
-// powers off. Whatever goes wrong prints BOOTD-LAB-FAILED step=STEP WHY and
-// powers off, so a test that waits for Ended never waits for its timeout.
+// of which the last two come from within the squashfs, whichever initrd started
+// it, so its release and role tell which one was booted. It POSTs release=R to
+// http://S/checkin/booted and powers off. Whatever goes wrong with busybox
+// prints BOOTD-LAB-FAILED step=STEP WHY and powers off, so a test that waits
+// for Ended never waits for its timeout; dracut resets the machine.
 package lab
 
 import (
@@ -57,7 +59,7 @@ func Missing() error {
 		return errors.New("lab: needs root to make network namespaces and taps")
 	}
 	var lack []string
-	for _, tool := range []string{"ip", "qemu-system-x86_64", "mksquashfs", "busybox", "cpio", "xz", "dpkg-deb", "apt-get"} {
+	for _, tool := range []string{"ip", "qemu-system-x86_64", "mksquashfs", "busybox", "cpio", "xz", "dpkg-deb", "apt-get", "dracut"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			lack = append(lack, tool)
 		}
