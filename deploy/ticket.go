@@ -1,10 +1,12 @@
 package deploy
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,13 +14,23 @@ import (
 	"bootd/internal/store"
 )
 
-// The life of a ticket (protocol.md 6.3).
+// Terms are the life of a ticket (protocol.md 6.3).
+type Terms struct {
+	TTL    time.Duration `json:"ttl,omitzero"`    // from its issue, whatever is fetched; zero: TicketTTL
+	Repeat time.Duration `json:"repeat,omitzero"` // a document once given out can be fetched again; zero: TicketRepeat
+}
+
+// The terms of who asks for none.
 const (
-	TicketTTL    = 10 * time.Minute // from its issue, whatever is fetched
-	TicketRepeat = time.Minute      // a document once given out can be fetched again: Ignition retries
-	ticketFresh  = TicketTTL / 2    // a script asked for again names the same ticket
-	ticketMemory = time.Hour        // from its issue; then nobody knows any more that there was one
+	TicketTTL    = 10 * time.Minute
+	TicketRepeat = time.Minute
 )
+
+// ticketMemory is how long after its end somebody knows that there was a ticket.
+const ticketMemory = time.Hour
+
+func (t Terms) ttl() time.Duration    { return cmp.Or(t.TTL, TicketTTL) }
+func (t Terms) repeat() time.Duration { return cmp.Or(t.Repeat, TicketRepeat) }
 
 // The bounds of Tickets. Beyond them no ticket is issued and the machine waits:
 // to drop one would take back an answer given.
@@ -52,9 +64,11 @@ type Bearer struct {
 // whole reports whether a ticket can be bound to b.
 func (b Bearer) whole() bool { return b.Node != "" && !b.MAC.IsZero() && b.Addr.IsValid() }
 
-// A Ticket lets its bearer fetch the documents of a payload, each once.
+// A Ticket lets its bearer fetch the documents of a payload, each once and, for
+// clients that ask again, some time after that.
 type Ticket struct {
 	Bearer
+	Terms
 	Stage  Stage                `json:"stage"`
 	Issued time.Time            `json:"issued"`
 	Used   map[string]time.Time `json:"used,omitempty"` // by document, when it was first given out
@@ -86,16 +100,22 @@ func (t *Ticket) Judge(now time.Time, asker Bearer, document string) (Verdict, s
 		return Foreign, fmt.Sprintf("%v holds no lease of a node", asker.Addr)
 	case asker != t.Bearer:
 		return Foreign, fmt.Sprintf("%s at %v is not who it was issued to", asker.Node, asker.Addr)
-	case !now.Before(t.Issued.Add(TicketTTL)):
+	case !t.live(now):
 		return Gone, "the ticket has expired"
-	case used && now.After(first.Add(TicketRepeat)):
+	case used && now.After(first.Add(t.repeat())):
 		return Gone, "it was fetched before"
 	}
 	return Granted, ""
 }
 
 // live reports whether anything can still be fetched with t.
-func (t *Ticket) live(now time.Time) bool { return now.Before(t.Issued.Add(TicketTTL)) }
+func (t *Ticket) live(now time.Time) bool { return now.Before(t.Issued.Add(t.ttl())) }
+
+// fresh reports whether a script that is asked for again names t: early in its
+// life, and while every document can still be fetched for as long as it lives.
+func (t *Ticket) fresh(now time.Time) bool {
+	return now.Before(t.Issued.Add(t.ttl()/2)) && (len(t.Used) == 0 || t.repeat() >= t.ttl())
+}
 
 // A Table is where tickets are kept, such as *store.Table.
 type Table interface {
@@ -112,9 +132,10 @@ type Table interface {
 // a restart a script that is asked for again names a second ticket; the first
 // one is as good as before.
 //
-// The methods are safe for concurrent use; a commit is made under the lock.
+// The methods are safe for concurrent use. Those that wait for the disk at the
+// same time share one commit.
 type Tickets struct {
-	table Table
+	disk group
 
 	mu     sync.Mutex // guards all following fields
 	all    map[ticketKey]*issued
@@ -129,12 +150,13 @@ type issued struct {
 	token  Token           // zero: issued before we were started
 	sends  map[string]int  // of a document, under way
 	proven map[string]bool // document was sent to its end
+	saved  *batch          // with which it became durable; nil: it was read from there
 }
 
 // OpenTickets reads the tickets in table. One that cannot be read is as good
 // as none: its bearer gets another at its next boot.
 func OpenTickets(table Table) (*Tickets, error) {
-	t := &Tickets{table: table, all: map[ticketKey]*issued{}, byNode: map[string][]*issued{}}
+	t := &Tickets{disk: group{table: table}, all: map[ticketKey]*issued{}, byNode: map[string][]*issued{}}
 	err := table.Scan(func(key, value []byte) error {
 		x := &issued{}
 		if len(key) != len(x.key) || json.Unmarshal(value, &x.Ticket) != nil || !x.whole() {
@@ -160,11 +182,26 @@ func (t *Tickets) addLocked(x *issued) {
 }
 
 // Issue returns the ticket of b for a stage: within one boot the same, whose
-// documents nobody has fetched yet, else a new one.
-func (t *Tickets) Issue(now time.Time, b Bearer, stage Stage) (Token, error) {
+// documents can all be fetched yet, else a new one.
+func (t *Tickets) Issue(now time.Time, b Bearer, stage Stage, terms Terms) (Token, error) {
 	if !b.whole() {
 		return Token{}, fmt.Errorf("%v holds no lease of a node", b.Addr)
 	}
+	x, err := t.issue(now, b, stage, terms)
+	if err != nil {
+		return Token{}, err
+	}
+	if err := t.disk.wait(x.saved); err != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.removeLocked(x)
+		return Token{}, err
+	}
+	return x.token, nil
+}
+
+// issue finds or makes a ticket, which may not be durable yet.
+func (t *Tickets) issue(now time.Time, b Bearer, stage Stage, terms Terms) (*issued, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	live := t.byNode[b.Node][:0:0]
@@ -172,30 +209,39 @@ func (t *Tickets) Issue(now time.Time, b Bearer, stage Stage) (Token, error) {
 		if !x.live(now) {
 			continue
 		}
-		if x.Bearer == b && x.Stage == stage && len(x.Used) == 0 && !x.token.IsZero() && now.Before(x.Issued.Add(ticketFresh)) {
-			return x.token, nil
+		if x.Bearer == b && x.Stage == stage && x.Terms == terms && !x.token.IsZero() && x.fresh(now) {
+			return x, nil
 		}
 		live = append(live, x)
 	}
 	t.byNode[b.Node] = live
 	changes := t.forgetLocked(now)
 	if len(live) >= maxTicketsEach || len(t.all) >= MaxTickets {
-		return Token{}, errors.Join(ErrTooManyTickets, t.apply(changes))
+		t.disk.add(changes...) // with the next commit
+		return nil, ErrTooManyTickets
 	}
-	x := &issued{Ticket: Ticket{Bearer: b, Stage: stage, Issued: now}, token: newToken()}
+	x := &issued{Ticket: Ticket{Bearer: b, Terms: terms, Stage: stage, Issued: now}, token: newToken()}
 	x.key = x.token.key()
-	if err := t.apply(append(changes, x.change())); err != nil {
-		return Token{}, err
-	}
 	t.addLocked(x)
-	return x.token, nil
+	x.saved = t.disk.add(append(changes, x.change())...)
+	return x, nil
+}
+
+// removeLocked takes back a ticket that nobody has seen.
+func (t *Tickets) removeLocked(x *issued) {
+	if t.all[x.key] != x {
+		return // somebody else who waited for it was first
+	}
+	delete(t.all, x.key)
+	t.dropLocked(x)
+	t.order = slices.DeleteFunc(t.order, func(y *issued) bool { return y == x })
 }
 
 // forgetLocked removes what is so old that nobody asks for it, and returns the
 // changes to make on disk. Where those fail, the next start reads old tickets
 // and forgets them again.
 func (t *Tickets) forgetLocked(now time.Time) (changes []store.Change) {
-	for len(t.order) > 0 && !now.Before(t.order[0].Issued.Add(ticketMemory)) {
+	for len(t.order) > 0 && !now.Before(t.order[0].Issued.Add(t.order[0].ttl()+ticketMemory)) {
 		x := t.order[0]
 		t.order = t.order[1:]
 		delete(t.all, x.key)
@@ -216,13 +262,6 @@ func (t *Tickets) dropLocked(x *issued) {
 	if t.byNode[x.Node] = kept; len(kept) == 0 {
 		delete(t.byNode, x.Node)
 	}
-}
-
-func (t *Tickets) apply(changes []store.Change) error {
-	if len(changes) == 0 {
-		return nil
-	}
-	return t.table.Apply(changes)
 }
 
 func (x *issued) change() store.Change {
@@ -275,6 +314,25 @@ func (t *Tickets) lookLocked(now time.Time, token string, asker Bearer, document
 // out; then Done must follow. An error means that this could not be put on
 // disk, and nothing may be given out.
 func (t *Tickets) Take(now time.Time, token string, asker Bearer, document string) (Use, error) {
+	u, saved := t.take(now, token, asker, document)
+	if u.issued == nil {
+		return u, nil
+	}
+	err := t.disk.wait(saved)
+	if err != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		x := u.issued
+		if x.sends[document]--; x.Used[document].Equal(now) && !x.proven[document] {
+			delete(x.Used, document)
+		}
+		u.issued = nil
+	}
+	return u, err
+}
+
+// take counts a document as given out, which may not be durable yet.
+func (t *Tickets) take(now time.Time, token string, asker Bearer, document string) (Use, *batch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	u, x := t.lookLocked(now, token, asker, document)
@@ -282,31 +340,22 @@ func (t *Tickets) Take(now time.Time, token string, asker Bearer, document strin
 		return u, nil
 	}
 	if _, used := x.Used[document]; !used {
-		if err := t.useLocked(x, document, now); err != nil {
-			return u, err
-		}
+		t.useLocked(x, document, now)
 	}
 	x.sends[document]++
 	u.tickets, u.issued, u.document = t, x, document
-	return u, nil
+	return u, x.saved
 }
 
 // useLocked sets when a document was first given out; zero: never.
-func (t *Tickets) useLocked(x *issued, document string, at time.Time) error {
-	old, used := x.Used[document]
+func (t *Tickets) useLocked(x *issued, document string, at time.Time) {
 	if x.Used == nil {
 		x.Used = map[string]time.Time{}
 	}
 	if x.Used[document] = at; at.IsZero() {
 		delete(x.Used, document)
 	}
-	err := t.table.Apply([]store.Change{x.change()})
-	if err != nil {
-		if x.Used[document] = old; !used {
-			delete(x.Used, document)
-		}
-	}
-	return err
+	x.saved = t.disk.add(x.change())
 }
 
 // Done ends a use. A document that was not sent to its end was not given out,
@@ -317,6 +366,22 @@ func (u Use) Done(complete bool) error {
 		return nil
 	}
 	t, x := u.tickets, u.issued
+	first, saved := u.end(complete)
+	err := t.disk.wait(saved)
+	if err != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if _, used := x.Used[u.document]; !used {
+			x.Used[u.document] = first
+		}
+	}
+	return err
+}
+
+// end takes back a use that gave nothing out, and returns when it was and the
+// batch that this becomes durable with; nil: it stays.
+func (u Use) end(complete bool) (first time.Time, saved *batch) {
+	t, x := u.tickets, u.issued
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	x.sends[u.document]--
@@ -324,7 +389,9 @@ func (u Use) Done(complete bool) error {
 		x.proven[u.document] = true
 	}
 	if x.sends[u.document] > 0 || x.proven[u.document] || t.all[x.key] != x {
-		return nil
+		return first, nil
 	}
-	return t.useLocked(x, u.document, time.Time{})
+	first = x.Used[u.document]
+	t.useLocked(x, u.document, time.Time{})
+	return first, x.saved
 }

@@ -112,7 +112,7 @@ func TestSameTicketWithinBoot(t *testing.T) {
 	d := &disk{records: map[string]string{}}
 	ts := open(t, d)
 	issue := func(after time.Duration, b deploy.Bearer) string {
-		token, err := ts.Issue(start.Add(after), b, deploy.StageBoot)
+		token, err := ts.Issue(start.Add(after), b, deploy.StageBoot, deploy.Terms{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +145,7 @@ func TestSameTicketWithinBoot(t *testing.T) {
 func TestIncomplete(t *testing.T) {
 	d := &disk{records: map[string]string{}}
 	ts := open(t, d)
-	token, _ := ts.Issue(start, bearer(1), deploy.StageBoot)
+	token, _ := ts.Issue(start, bearer(1), deploy.StageBoot, deploy.Terms{})
 	s, later := token.Reveal(), start.Add(5*time.Minute)
 	take(t, ts, start, s, bearer(1), "user-data", false)
 	if got := take(t, ts, later, s, bearer(1), "user-data", true); got != deploy.Granted {
@@ -170,9 +170,9 @@ func TestIncomplete(t *testing.T) {
 func TestDiskFails(t *testing.T) {
 	d := &disk{records: map[string]string{}}
 	ts := open(t, d)
-	token, _ := ts.Issue(start, bearer(1), deploy.StageBoot)
+	token, _ := ts.Issue(start, bearer(1), deploy.StageBoot, deploy.Terms{})
 	d.fail = errors.New("disk full")
-	if _, err := ts.Issue(start, bearer(2), deploy.StageBoot); err == nil || err.Error() != "disk full" {
+	if _, err := ts.Issue(start, bearer(2), deploy.StageBoot, deploy.Terms{}); err == nil || err.Error() != "disk full" {
 		t.Errorf("issue: got %v, want disk full", err)
 	}
 	if _, err := ts.Take(start, token.Reveal(), bearer(1), "user-data"); err == nil || err.Error() != "disk full" {
@@ -188,7 +188,7 @@ func TestTicketBounds(t *testing.T) {
 	d := &disk{records: map[string]string{}}
 	ts := open(t, d)
 	boot := func(after time.Duration) error {
-		token, err := ts.Issue(start.Add(after), bearer(1), deploy.StageBoot)
+		token, err := ts.Issue(start.Add(after), bearer(1), deploy.StageBoot, deploy.Terms{})
 		if err == nil {
 			take(t, ts, start.Add(after), token.Reveal(), bearer(1), "user-data", true)
 		}
@@ -208,7 +208,7 @@ func TestTicketBounds(t *testing.T) {
 	if err := boot(2 * time.Hour); err != nil || len(d.records) != 1 {
 		t.Errorf("two hours later: got %d tickets on disk, %v, want 1", len(d.records), err)
 	}
-	if _, err := ts.Issue(start, deploy.Bearer{Node: "x", Addr: bearer(1).Addr}, deploy.StageBoot); err == nil || !strings.Contains(err.Error(), "10.77.0.1 holds no lease of a node") {
+	if _, err := ts.Issue(start, deploy.Bearer{Node: "x", Addr: bearer(1).Addr}, deploy.StageBoot, deploy.Terms{}); err == nil || !strings.Contains(err.Error(), "10.77.0.1 holds no lease of a node") {
 		t.Errorf("without a MAC: got %v, want that there is no lease", err)
 	}
 }
@@ -216,7 +216,7 @@ func TestTicketBounds(t *testing.T) {
 // However a token is printed, it is not there.
 func TestTokenIsNotPrinted(t *testing.T) {
 	ts := open(t, &disk{records: map[string]string{}})
-	token, _ := ts.Issue(start, bearer(1), deploy.StageBoot)
+	token, _ := ts.Issue(start, bearer(1), deploy.StageBoot, deploy.Terms{})
 	s := token.Reveal()
 	if len(s) != len("bdt_")+32 {
 		t.Errorf("got %d characters, want 128 bits in hexadecimal after bdt_", len(s))
@@ -252,12 +252,12 @@ func TestTicketModel(t *testing.T) {
 		model, tokens := map[string]*issued{}, []string{}
 		for range 300 {
 			now = now.Add(time.Duration(r.Int64N(int64(40 * time.Second))))
-			who, document := bearer(r.IntN(4)), deploy.Documents()[r.IntN(4)]
+			who, document := bearer(r.IntN(4)), []string{"user-data", "meta-data", "vendor-data", "network-config"}[r.IntN(4)]
 			switch op := r.IntN(10); {
 			case op == 0:
 				ts = open(t, d)
 			case op < 3 || len(tokens) == 0:
-				token, err := ts.Issue(now, who, deploy.StageBoot)
+				token, err := ts.Issue(now, who, deploy.StageBoot, deploy.Terms{})
 				if errors.Is(err, deploy.ErrTooManyTickets) {
 					continue
 				}

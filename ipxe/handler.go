@@ -202,7 +202,7 @@ func (h *handler) serve(w *meter, c *call) error {
 		return h.checkIn(w, c)
 	case report:
 		return h.report(w, c)
-	case payload:
+	case document:
 		return h.payload(w, c)
 	}
 	return h.file(w, c)

@@ -1,6 +1,7 @@
 package ipxe
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"bootd/deploy"
+	"bootd/deploy/payload"
 	"bootd/internal/node"
 	"bootd/internal/timeline"
 )
@@ -15,7 +17,7 @@ import (
 // A PayloadRequest asks for a document of a ticket.
 type PayloadRequest struct {
 	Token    string // as in the URL; not for any log
-	Document string // one of deploy.Documents
+	Document string // its name
 	Peer     netip.Addr
 	Server   string // host or host:port the machine reaches us at
 }
@@ -24,6 +26,7 @@ type PayloadRequest struct {
 type PayloadAnswer struct {
 	Verdict deploy.Verdict
 	Body    []byte   // when granted
+	Type    string   // Content-Type of Body
 	Node    string   // whose ticket it is, else who asks; empty: neither is known
 	MAC     node.MAC // of Node, as the ticket or the lease has it
 	Ticket  string   // its ID; empty: none
@@ -47,12 +50,6 @@ func (s *Server) ticket(d deploy.Decision, peer netip.Addr, server string) (depl
 // node with nothing.
 var statuses = map[deploy.Verdict]int{
 	deploy.Unknown: http.StatusNotFound, deploy.Foreign: http.StatusForbidden, deploy.Gone: http.StatusGone,
-}
-
-// harmless is the body of what is not granted: whoever does not look at the
-// status, and takes it for user-data or another of the documents, does nothing.
-func harmless(reason string) []byte {
-	return []byte("#cloud-config\n# bootd: " + wireText(reason) + "\n{}\n")
 }
 
 // payload answers for a document of a ticket.
@@ -96,10 +93,11 @@ func (h *handler) payload(w *meter, c *call) error {
 func (h *handler) sendPayload(w *meter, c *call, a PayloadAnswer) {
 	body, status := a.Body, http.StatusOK
 	if a.Verdict != deploy.Granted {
-		body, status = harmless(a.Reason), statuses[a.Verdict]
+		body, status = payload.Harmless(c.file, wireText(a.Reason)), statuses[a.Verdict]
+		a.Type = ""
 	}
 	header := w.Header()
-	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Content-Type", cmp.Or(a.Type, "text/plain; charset=utf-8"))
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("Cache-Control", "no-store")
 	header.Set("Referrer-Policy", "no-referrer")

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"bootd/deploy"
+	"bootd/deploy/payload"
 	"bootd/internal/node"
 )
 
@@ -29,7 +30,7 @@ const (
 	dataFile
 	checkIn
 	grubFile
-	payload
+	document
 	report
 	health
 	metrics
@@ -60,7 +61,7 @@ func (t target) method() string {
 
 // reserved are the first path elements that are ours, whatever the inventory
 // says.
-var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t"}
+var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t", "payload", "phone-home"}
 
 // Reserved reports whether a node of this name would be hidden by a route.
 func Reserved(name string) bool { return slices.Contains(reserved, name) }
@@ -158,8 +159,8 @@ func matchPair(dir, name string) target {
 func matchDeep(e []string) target {
 	name := e[1] + "/" + e[2]
 	switch {
-	case e[0] == "t" && deploy.IsDocument(e[2]):
-		return target{kind: payload, token: e[1], file: e[2]}
+	case e[0] == "t" && payload.IsDocument(e[2]):
+		return target{kind: document, token: e[1], file: e[2]}
 	case !Reserved(e[0]) && node.ValidName(e[0]) && isNodeFile(e[2]):
 		return target{kind: nodeFile, node: e[0], rel: e[1], file: e[2]}
 	case e[0] != "boot":

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	_ "embed"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"text/template"
 
 	"bootd/deploy"
+	"bootd/deploy/payload"
 	"bootd/internal/node"
 )
 
@@ -33,6 +35,17 @@ type Args struct {
 	Release   string // release id it boots
 	MAC       string // of the NIC it boots from, 52:54:00:aa:bb:07; empty: not known
 	MACHyphen string // the same, 52-54-00-aa-bb-07
+
+	payload string // see Payload
+}
+
+// Payload returns the URL of the directory of the node's documents, without a
+// slash at its end. Only a node with a payload has one.
+func (a Args) Payload() (string, error) {
+	if a.payload == "" {
+		return "", errors.New("the node has no payload")
+	}
+	return a.payload, nil
 }
 
 // A Script is what it takes to tell one machine of a decision.
@@ -110,7 +123,7 @@ func Autoexec(server string) []byte {
 func CheckArgs(text string) error {
 	_, err := expandArgs(text, Args{
 		Server: "192.0.2.1:8080", Node: "node", Role: "role", Release: "1.2.3",
-		MAC: "52:54:00:aa:bb:07", MACHyphen: "52-54-00-aa-bb-07",
+		MAC: "52:54:00:aa:bb:07", MACHyphen: "52-54-00-aa-bb-07", payload: "http://192.0.2.1:8080/t/bdt_00000000000000000000000000000000",
 	})
 	return err
 }
@@ -157,7 +170,7 @@ func (s Script) cmdline() (string, error) {
 // the initramfs of source 004 finds its root file system.
 func (s Script) words() ([]string, error) {
 	d := s.Decision
-	a := Args{Server: s.Server, Node: d.Node, Role: d.Role, Release: d.Release}
+	a := Args{Server: s.Server, Node: d.Node, Role: d.Role, Release: d.Release, payload: s.payloadURL()}
 	words := []string{"metal.server=http://" + s.Server + "/" + s.Dir()}
 	if !s.MAC.IsZero() {
 		a.MAC, a.MACHyphen = s.MAC.String(), s.MAC.Hyphen()
@@ -177,18 +190,25 @@ func (s Script) words() ([]string, error) {
 	return words, nil
 }
 
-// seed adds where cloud-init finds the payload. The URL ends in a slash, to
-// which cloud-init appends the names of the documents.
-func (s Script) seed(words []string) ([]string, error) {
+// payloadURL returns the directory of the node's documents; empty: none.
+func (s Script) payloadURL() string {
 	if s.Ticket.IsZero() {
+		return ""
+	}
+	return "http://" + s.Server + "/t/" + s.Ticket.Reveal()
+}
+
+// seed adds where the client of the payload finds it.
+func (s Script) seed(words []string) ([]string, error) {
+	f, ok := payload.FamilyOf(s.Decision.Payload)
+	if s.Ticket.IsZero() || !ok {
 		return words, nil
 	}
-	for _, w := range words {
-		if strings.HasPrefix(w, "ds=") {
-			return nil, fmt.Errorf("args: %q names a data source, and the node has a payload", w)
-		}
+	args, other := f.Args(s.payloadURL(), s.Server, words)
+	if other != "" {
+		return nil, fmt.Errorf("args: %q leads elsewhere, and the node has a payload: {{.Payload}} is where it is", other)
 	}
-	return append(words, "ds=nocloud;s=http://"+s.Server+"/t/"+s.Ticket.Reveal()+"/"), nil
+	return append(words, args...), nil
 }
 
 // expandArgs executes the template text and returns its words. Blanks and line

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bootd/deploy"
+	"bootd/deploy/payload"
 	"bootd/internal/admin"
 	"bootd/internal/cli"
 	"bootd/internal/config"
@@ -68,7 +68,7 @@ func checkPayloads(c *config.Config) error {
 		if n.Payload.IsZero() {
 			continue
 		}
-		for _, err := range deploy.CheckPayload(n.Payload, payloadData(c, &n)) {
+		for _, err := range payload.Check(n.Payload, payloadData(c, &n)) {
 			if text := err.Error(); !seen[text] {
 				seen[text] = true
 				errs = append(errs, fmt.Errorf("%s: %w", n.Name, err))
@@ -79,7 +79,7 @@ func checkPayloads(c *config.Config) error {
 }
 
 // payloadData is what the daemon has, as far as the configuration tells.
-func payloadData(c *config.Config, n *node.Node) deploy.PayloadData {
+func payloadData(c *config.Config, n *node.Node) payload.Data {
 	domain, server := "", "192.0.2.1" // RFC 5737: nobody's
 	if s := c.SubnetOf(n); s != nil {
 		domain = s.Domain
@@ -87,7 +87,7 @@ func payloadData(c *config.Config, n *node.Node) deploy.PayloadData {
 			server = s.Server.String()
 		}
 	}
-	return deploy.NewPayloadData(n, domain, server)
+	return payload.NewData(n, domain, server)
 }
 
 func payloadRenderCommand() *cobra.Command {
@@ -119,11 +119,11 @@ func renderPayload(w io.Writer, c *config.Config, name string) error {
 	case n.Payload.IsZero():
 		return cli.Hint(fmt.Errorf("%s: has no payload", name), "set payload: of the node or of role "+n.Role)
 	}
-	docs, err := deploy.RenderRedacted(n.Payload, payloadData(c, n))
+	docs, err := payload.RenderRedacted(n.Payload, payloadData(c, n))
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	for _, doc := range deploy.Documents() {
+	for _, doc := range payload.Documents(n.Payload) {
 		if len(docs[doc]) == 0 {
 			continue
 		}

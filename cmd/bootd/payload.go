@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"bootd/deploy"
+	"bootd/deploy/payload"
 	"bootd/internal/node"
 	"bootd/internal/timeline"
 	"bootd/ipxe"
@@ -34,10 +36,10 @@ func (d *daemon) ticket(dec deploy.Decision, peer netip.Addr, server string) (de
 	if !ok {
 		return deploy.Token{}, fmt.Errorf("payload: %q is not a node of the inventory", b.Node)
 	}
-	if _, err := deploy.Render(n.Payload, w.payloadData(n, server)); err != nil {
+	if _, err := payload.Render(n.Payload, w.payloadData(n, server)); err != nil {
 		return deploy.Token{}, fmt.Errorf("payload: %s: see bootctl payload check", places(err))
 	}
-	t, err := d.tickets.Issue(time.Now(), b, deploy.StageBoot)
+	t, err := d.tickets.Issue(time.Now(), b, deploy.StageBoot, terms(n.Payload))
 	if err != nil {
 		return deploy.Token{}, fmt.Errorf("payload: %w", err)
 	}
@@ -59,12 +61,16 @@ func (d *daemon) payload(r ipxe.PayloadRequest, peek bool) ipxe.PayloadAnswer {
 		a.Verdict, a.Reason = deploy.Gone, "the node has no payload any more"
 		return a
 	}
-	docs, err := deploy.Render(n.Payload, w.payloadData(n, r.Server))
+	if !slices.Contains(payload.Documents(n.Payload), r.Document) {
+		a.Verdict, a.Reason = deploy.Unknown, "payload of family "+n.Payload.Family+" has no such document"
+		return a
+	}
+	docs, err := payload.Render(n.Payload, w.payloadData(n, r.Server))
 	if err != nil {
 		a.Err = fmt.Errorf("%s: see bootctl payload check", places(err))
 		return a
 	}
-	a.Body = docs[r.Document]
+	a.Body, a.Type = docs[r.Document], payload.TypeOf(n.Payload.Family, r.Document)
 	if peek {
 		return a
 	}
@@ -73,11 +79,17 @@ func (d *daemon) payload(r ipxe.PayloadRequest, peek bool) ipxe.PayloadAnswer {
 	return a
 }
 
+// terms are how long the client of a payload needs its ticket.
+func terms(p node.Payload) deploy.Terms {
+	f, _ := payload.FamilyOf(p.Family)
+	return deploy.Terms{TTL: f.TTL, Repeat: f.Repeat}
+}
+
 // places are where the faults of a payload are, without what they are.
 func places(err error) string {
 	var list []string
 	for _, err := range unjoined(err) {
-		var f *deploy.PayloadFault
+		var f *payload.Fault
 		if errors.As(err, &f) {
 			list = append(list, f.Where())
 		}
@@ -96,14 +108,14 @@ func unjoined(err error) []error {
 }
 
 // payloadData is what the templates of a node see.
-func (w *world) payloadData(n *node.Node, server string) deploy.PayloadData {
+func (w *world) payloadData(n *node.Node, server string) payload.Data {
 	domain := ""
 	for _, s := range w.subnets {
 		if s.Prefix.Contains(n.Addr) || len(w.subnets) == 1 {
 			domain = s.Domain
 		}
 	}
-	return deploy.NewPayloadData(n, domain, server)
+	return payload.NewData(n, domain, server)
 }
 
 // redactEvent takes tokens out of what came from the wire, whichever protocol

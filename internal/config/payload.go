@@ -35,22 +35,45 @@ func (b *builder) payloads(r raw, nodes []node.Node) {
 			own = of
 		}
 		nodes[i].Tags = own
+		for _, p := range []node.Payload{nodes[i].Payload, nodes[i].Site} {
+			b.required(at, p, own)
+		}
+	}
+}
+
+// required checks that a node has the tags that its payload cannot do without.
+func (b *builder) required(at place, p node.Payload, tags map[string]string) {
+	for _, tag := range p.Require {
+		if tags[tag] == "" && pairRule.MatchString(tag) {
+			b.add(at.key("tags"), "no tag %q, which the payload of family %s requires", tag, p.Family)
+		}
 	}
 }
 
 func (b *builder) payload(at place, r rawPayload) node.Payload {
-	if r.Family == "" && r.Dir == "" && len(r.Secrets) == 0 {
+	if r.Family == "" && r.Dir == "" && r.Settings == "" && len(r.Secrets) == 0 && len(r.Require) == 0 {
 		return node.Payload{}
 	}
-	p := node.Payload{Family: r.Family, Dir: b.path(at.key("dir"), r.Dir, ""), Secrets: b.pairs(at, "secrets", r.Secrets)}
+	p := node.Payload{
+		Family: r.Family, Dir: b.path(at.key("dir"), r.Dir, ""), Settings: b.path(at.key("settings"), r.Settings, ""),
+		Secrets: b.pairs(at, "secrets", r.Secrets), Require: r.Require,
+	}
 	switch {
 	case r.Family == "":
 		b.add(at.key("family"), "missing")
 	case !slices.Contains(node.PayloadFamilies(), r.Family):
 		b.add(at.key("family"), "%q is not one of %s", r.Family, strings.Join(node.PayloadFamilies(), ", "))
 	}
-	if r.Dir == "" {
+	switch {
+	case r.Dir == "" && r.Settings == "":
 		b.add(at.key("dir"), "missing")
+	case r.Settings != "" && r.Family != node.Kairos && r.Dir == "":
+		b.add(at.key("settings"), "only family %s is made of settings alone: others need dir:", node.Kairos)
+	}
+	for i, s := range r.Require {
+		if !pairRule.MatchString(s) {
+			b.add(at.item("require", i, ""), "%q is not the name of a tag: letters, digits and underscores", s)
+		}
 	}
 	for i, s := range r.Secrets {
 		if name, file, ok := strings.Cut(s, "="); ok && !filepath.IsAbs(file) {
@@ -100,6 +123,9 @@ func (b *builder) insideRoot(c *Config, r raw) {
 func (b *builder) notServed(at place, c *Config, r rawPayload) {
 	if inside(filepath.Clean(r.Dir), c.Root) {
 		b.add(at.key("dir"), "%q is inside root %q, which is served to everybody", r.Dir, c.Root)
+	}
+	if inside(filepath.Clean(r.Settings), c.Root) {
+		b.add(at.key("settings"), "%q is inside root %q, which is served to everybody", r.Settings, c.Root)
 	}
 	for i, s := range r.Secrets {
 		if name, file, _ := strings.Cut(s, "="); inside(filepath.Clean(file), c.Root) {

@@ -43,7 +43,12 @@ func TestPayloadOfRoleAndNode(t *testing.T) {
 func TestPayloadFaults(t *testing.T) {
 	for _, tt := range []struct{ payload, want string }{
 		{`payload: {dir: /p}`, `payload: family: missing`},
-		{`payload: {family: ignition, dir: /p}`, `payload: family: "ignition" is not one of nocloud`},
+		{`payload: {family: butane, dir: /p}`, `payload: family: "butane" is not one of nocloud, autoinstall, kairos, ignition,`},
+		{`payload: {family: nocloud, settings: /s.yaml}`, `payload: settings: only family kairos is made of settings alone: others need dir:`},
+		{`payload: {family: kairos, settings: s.yaml}`, `payload: settings: "s.yaml" is not an absolute path`},
+		{`payload: {family: kairos, settings: /var/www/s.yaml}`, `payload: settings: "/var/www/s.yaml" is inside root "/var/www", which is served to everybody`},
+		{`payload: {family: text, dir: /p, require: [device_id]}`, `tags: no tag "device_id", which the payload of family text requires`},
+		{`payload: {family: nocloud, dir: /p, require: [a-b]}`, `payload: require[0]: "a-b" is not the name of a tag: letters, digits and underscores`},
 		{`site: {family: nocloud}`, `site: dir: missing`},
 		{`site: {family: nocloud, dir: /var/www/p}`, `site: dir: "/var/www/p" is inside root "/var/www", which is served to everybody`},
 		{`payload: {family: nocloud}`, `payload: dir: missing`},
@@ -54,7 +59,7 @@ func TestPayloadFaults(t *testing.T) {
 		{`payload: {family: nocloud, dir: /p, secrets: [a=/x, a=/y]}`, `payload: secrets[1]: "a" is in the list twice`},
 		{`payload: {family: nocloud, dir: /p, secrets: [a=/var/www/x]}`, `payload: secrets[0]: file of "a" is inside root "/var/www", which is served to everybody`},
 		{`tags: [a-b=c]`, `tags[0]: not NAME=VALUE with a name of letters, digits and underscores`},
-		{`payload: {family: nocloud, dir: /p, file: x}`, `payload: unknown key "file": known here are family, dir, secrets`},
+		{`payload: {family: nocloud, dir: /p, file: x}`, `payload: unknown key "file": known here are family, dir, settings, secrets, require`},
 	} {
 		text := "nodes:\n  - name: a\n    role: kubernetes\n    macs: ['52:54:00:aa:bb:01']\n    " + tt.payload + "\n"
 		_, err := Parse("x.yaml", []byte(text))

@@ -102,9 +102,11 @@ type (
 		Tags    []string   `yaml:"tags"`
 	}
 	rawPayload struct {
-		Family  string   `yaml:"family"`
-		Dir     string   `yaml:"dir"`
-		Secrets []string `yaml:"secrets"`
+		Family   string   `yaml:"family"`
+		Dir      string   `yaml:"dir"`
+		Settings string   `yaml:"settings"`
+		Secrets  []string `yaml:"secrets"`
+		Require  []string `yaml:"require"`
 	}
 	rawNode struct {
 		Name    string   `yaml:"name"`

@@ -1,4 +1,12 @@
-package deploy
+// Package payload knows what nodes fetch to configure themselves: which
+// documents each family of clients asks for, how they are rendered for a node,
+// and what is wrong with them.
+//
+// Documents are templates in a directory, read again for each request, so a
+// change counts from the next one on. Nothing here keeps, logs or quotes a
+// secret: an error names a place, and RenderRedacted and Check never show what
+// came from the file of one.
+package payload
 
 import (
 	"bytes"
@@ -21,15 +29,6 @@ import (
 	"bootd/internal/node"
 )
 
-// Documents are what a payload consists of, in the order in which they are
-// shown. A route serves these names and no other.
-func Documents() []string {
-	return []string{"user-data", "meta-data", "vendor-data", "network-config"}
-}
-
-// IsDocument reports whether a payload can have a document of this name.
-func IsDocument(name string) bool { return slices.Contains(Documents(), name) }
-
 // The bounds of a payload.
 const (
 	maxDocument = 1 << 20 // bytes, of a template and of what it renders
@@ -39,13 +38,9 @@ const (
 // partial is the ending of templates that documents include.
 const partial = ".tmpl"
 
-// defaultMeta is the meta-data of a directory that has none. The instance id
-// stays the same, so that cloud-init configures a node once.
-const defaultMeta = "instance-id: {{.InstanceID}}\nlocal-hostname: {{.Name}}\n"
-
-// PayloadData is what the templates of a node's documents see. A name that is
+// Data is what the templates of a node's documents see. A name that is
 // not here, a tag or a secret that the node does not have is an error.
-type PayloadData struct {
+type Data struct {
 	Name, Role   string
 	Domain       string // of its subnet; empty: none
 	Serial, UUID string // empty: not known
@@ -57,9 +52,9 @@ type PayloadData struct {
 	Secret map[string]string // set by Render
 }
 
-// NewPayloadData returns the data of a node of that domain.
-func NewPayloadData(n *node.Node, domain, server string) PayloadData {
-	d := PayloadData{Name: n.Name, Role: n.Role, Domain: domain, Serial: n.Serial, Tags: n.Tags, Addr: n.Addr, Server: server}
+// NewData returns the data of a node of that domain.
+func NewData(n *node.Node, domain, server string) Data {
+	d := Data{Name: n.Name, Role: n.Role, Domain: domain, Serial: n.Serial, Tags: n.Tags, Addr: n.Addr, Server: server}
 	if !n.UUID.IsZero() {
 		d.UUID = n.UUID.String()
 	}
@@ -70,7 +65,7 @@ func NewPayloadData(n *node.Node, domain, server string) PayloadData {
 }
 
 // Address returns the address that the configuration keeps for the node.
-func (d PayloadData) Address() (string, error) {
+func (d Data) Address() (string, error) {
 	if !d.Addr.IsValid() {
 		return "", errors.New("the node has no address: in the configuration")
 	}
@@ -78,11 +73,11 @@ func (d PayloadData) Address() (string, error) {
 }
 
 // FQDN returns the name with the domain, if there is one.
-func (d PayloadData) FQDN() string { return strings.TrimSuffix(d.Name+"."+d.Domain, ".") }
+func (d Data) FQDN() string { return strings.TrimSuffix(d.Name+"."+d.Domain, ".") }
 
 // InstanceID returns what tells cloud-init that it runs on the same machine as
 // before.
-func (d PayloadData) InstanceID() string { return "bootd-" + d.Name }
+func (d Data) InstanceID() string { return "bootd-" + d.Name }
 
 // functions are those that templates can use besides Go's.
 var functions = template.FuncMap{
@@ -91,8 +86,8 @@ var functions = template.FuncMap{
 	"indent": func(n int, s string) string { return strings.ReplaceAll(s, "\n", "\n"+strings.Repeat(" ", max(0, n))) },
 }
 
-// A PayloadFault is one thing that is wrong with a document.
-type PayloadFault struct {
+// A Fault is one thing that is wrong with a document.
+type Fault struct {
 	File         string // path of the template
 	Line, Column int    // in it, or, with Rendered, in what it renders; zero: not known
 	Rendered     bool
@@ -101,10 +96,10 @@ type PayloadFault struct {
 
 // Error returns one line, such as
 // `/etc/bootd/payloads/k8s/user-data:3:14: .Tags.rack: map has no entry for key "rack"`.
-func (f *PayloadFault) Error() string { return f.Where() + ": " + f.Problem }
+func (f *Fault) Error() string { return f.Where() + ": " + f.Problem }
 
 // Where returns the place alone, for texts that may not quote the template.
-func (f *PayloadFault) Where() string {
+func (f *Fault) Where() string {
 	at := f.File
 	if f.Rendered {
 		at += ": rendered"
@@ -121,7 +116,7 @@ func (f *PayloadFault) Where() string {
 // Render returns the documents of a payload by name, secrets and all. A
 // document that is not in the directory, and may be missing, is empty. An
 // error never quotes a secret.
-func Render(p node.Payload, d PayloadData) (map[string][]byte, error) {
+func Render(p node.Payload, d Data) (map[string][]byte, error) {
 	var err error
 	if d.Secret, err = readSecrets(p); err != nil {
 		return nil, err
@@ -133,12 +128,12 @@ func Render(p node.Payload, d PayloadData) (map[string][]byte, error) {
 	if _, shown := RenderRedacted(p, d); shown != nil {
 		return nil, shown
 	}
-	return nil, &PayloadFault{File: p.Dir, Problem: "fails with the values of its secrets, which are not shown"}
+	return nil, &Fault{File: p.Dir, Problem: "fails with the values of its secrets, which are not shown"}
 }
 
 // RenderRedacted is Render with <secret:NAME> in the place of each secret,
 // whose file is not read.
-func RenderRedacted(p node.Payload, d PayloadData) (map[string][]byte, error) {
+func RenderRedacted(p node.Payload, d Data) (map[string][]byte, error) {
 	d.Secret = map[string]string{}
 	for name := range p.Secrets {
 		d.Secret[name] = "<secret:" + name + ">"
@@ -146,14 +141,14 @@ func RenderRedacted(p node.Payload, d PayloadData) (map[string][]byte, error) {
 	return render(p, d)
 }
 
-func render(p node.Payload, d PayloadData) (map[string][]byte, error) {
-	templates, err := parseTemplates(p.Dir)
+func render(p node.Payload, d Data) (map[string][]byte, error) {
+	templates, err := parseTemplates(p)
 	if err != nil {
 		return nil, err
 	}
 	docs := map[string][]byte{}
 	var errs []error
-	for _, name := range Documents() {
+	for _, name := range sources(p) {
 		t := templates.Lookup(name)
 		if t == nil {
 			docs[name] = nil
@@ -168,7 +163,18 @@ func render(p node.Payload, d PayloadData) (map[string][]byte, error) {
 	if errs != nil {
 		return nil, errors.Join(errs...)
 	}
+	if p.Family == node.Basecamp {
+		return basecamp(p, d, docs[basecampFile])
+	}
 	return docs, nil
+}
+
+// sources are the files that the documents of a payload come from.
+func sources(p node.Payload) []string {
+	if p.Family == node.Basecamp {
+		return []string{basecampFile}
+	}
+	return Documents(p)
 }
 
 // bounded is a buffer that a template cannot make grow for ever.
@@ -181,34 +187,48 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// parseTemplates reads the documents of a directory and what they include.
-func parseTemplates(dir string) (*template.Template, error) {
-	root, err := os.OpenRoot(dir)
+// parseTemplates reads the documents of a payload and what they include.
+func parseTemplates(p node.Payload) (*template.Template, error) {
+	root, err := os.OpenRoot(p.Dir)
 	if err != nil {
-		return nil, &PayloadFault{File: dir, Problem: reason(err)}
+		return nil, &Fault{File: p.Dir, Problem: reason(err)}
 	}
 	defer root.Close()
 	names, err := partials(root)
 	if err != nil {
-		return nil, &PayloadFault{File: dir, Problem: reason(err)}
+		return nil, &Fault{File: p.Dir, Problem: reason(err)}
 	}
 	all := template.New("").Option("missingkey=error").Funcs(functions)
 	var errs []error
-	for _, name := range append(names, Documents()...) {
+	for _, name := range append(names, sources(p)...) {
 		text, err := readText(root, name, maxDocument)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && name == "meta-data":
-			text, err = defaultMeta, nil
-		case errors.Is(err, fs.ErrNotExist) && name != "user-data":
-			continue
+		if errors.Is(err, fs.ErrNotExist) {
+			d := documentOf(p, name)
+			if !d.Required && d.Default == "" {
+				continue
+			}
+			if d.Default != "" {
+				text, err = d.Default, nil
+			}
 		}
 		if err != nil {
-			errs = append(errs, &PayloadFault{File: filepath.Join(dir, name), Problem: reason(err)})
+			errs = append(errs, &Fault{File: filepath.Join(p.Dir, name), Problem: reason(err)})
 		} else if _, err := all.New(name).Parse(text); err != nil {
-			errs = append(errs, templateFault(dir, name, err))
+			errs = append(errs, templateFault(p.Dir, name, err))
 		}
 	}
 	return all, errors.Join(errs...)
+}
+
+// documentOf returns the document that a file of a payload becomes; one that
+// is no document itself is required.
+func documentOf(p node.Payload, name string) Document {
+	for _, d := range documents(p) {
+		if d.Name == name {
+			return d
+		}
+	}
+	return Document{Name: name, Required: true}
 }
 
 func partials(root *os.Root) (names []string, err error) {
@@ -254,7 +274,7 @@ func readSecrets(p node.Payload) (map[string]string, error) {
 	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
 		text, err := readSecret(p.Secrets[name])
 		if err != nil {
-			errs = append(errs, &PayloadFault{File: p.Secrets[name], Problem: fmt.Sprintf("secret %q: %s", name, reason(err))})
+			errs = append(errs, &Fault{File: p.Secrets[name], Problem: fmt.Sprintf("secret %q: %s", name, reason(err))})
 		}
 		out[name] = text
 	}
@@ -293,8 +313,8 @@ var (
 
 // templateFault turns an error of text/template into what a compiler would
 // say. The column of text/template counts from zero.
-func templateFault(dir, name string, err error) *PayloadFault {
-	f := &PayloadFault{File: filepath.Join(dir, name), Problem: err.Error()}
+func templateFault(dir, name string, err error) *Fault {
+	f := &Fault{File: filepath.Join(dir, name), Problem: err.Error()}
 	m := templateAt.FindStringSubmatch(err.Error())
 	if m == nil {
 		return f

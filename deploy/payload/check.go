@@ -1,4 +1,4 @@
-package deploy
+package payload
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -14,11 +15,11 @@ import (
 	"bootd/internal/node"
 )
 
-// CheckPayload returns everything that is wrong with a payload for one node:
+// Check returns everything that is wrong with a payload for one node:
 // what does not render, what is not YAML where it has to be, values that are
 // not resolved, and files that are no document. No error quotes a secret.
-func CheckPayload(p node.Payload, d PayloadData) []error {
-	errs := strangers(p.Dir)
+func Check(p node.Payload, d Data) []error {
+	errs := strangers(p)
 	docs, err := Render(p, d)
 	if err != nil {
 		return append(errs, split(err)...)
@@ -27,13 +28,13 @@ func CheckPayload(p node.Payload, d PayloadData) []error {
 	if err != nil { // secrets decide what is rendered: then nothing of it may be quoted
 		shown = map[string][]byte{}
 	}
-	for _, name := range Documents() {
-		f := checkDocument(name, docs[name])
+	for _, doc := range documents(p) {
+		f := checkDocument(doc, string(docs[doc.Name]))
 		if f == nil {
 			continue
 		}
-		f.File = filepath.Join(p.Dir, name)
-		if same := checkDocument(name, shown[name]); same != nil && same.Line == f.Line && err == nil {
+		f.File = filepath.Join(p.Dir, doc.Name)
+		if same := checkDocument(doc, string(shown[doc.Name])); same != nil && same.Line == f.Line && err == nil {
 			f.Problem = same.Problem
 		} else {
 			f.Problem = "not right with the values of its secrets, which are not shown"
@@ -53,16 +54,17 @@ func split(err error) []error {
 
 // strangers are files that a directory of documents should not have: mostly
 // misspelt ones.
-func strangers(dir string) (errs []error) {
-	list, err := os.ReadDir(dir)
+func strangers(p node.Payload) (errs []error) {
+	list, err := os.ReadDir(p.Dir)
 	if err != nil {
 		return nil // Render says so
 	}
+	known := sources(p)
 	for _, e := range list {
 		name := e.Name()
-		if !IsDocument(name) && !strings.HasSuffix(name, partial) && !strings.HasPrefix(name, ".") {
-			errs = append(errs, &PayloadFault{File: filepath.Join(dir, name),
-				Problem: "not a document: those are " + strings.Join(Documents(), ", ") + ", and " + partial + " files that they include"})
+		if !slices.Contains(known, name) && !strings.HasSuffix(name, partial) && !strings.HasPrefix(name, ".") {
+			errs = append(errs, &Fault{File: filepath.Join(p.Dir, name),
+				Problem: "not a document: those are " + strings.Join(known, ", ") + ", and " + partial + " files that they include"})
 		}
 	}
 	return errs
@@ -73,33 +75,54 @@ var unresolved = regexp.MustCompile(`<no value>|<nil>|%!.?\(|invalid IP`)
 
 // checkDocument returns the first thing that is wrong with a rendered
 // document, or nil.
-func checkDocument(name string, text []byte) *PayloadFault {
-	s := string(text)
-	first, _, _ := strings.Cut(s, "\n")
-	first = strings.TrimRight(first, " \r")
-	fault := func(line, column int, format string, args ...any) *PayloadFault {
-		return &PayloadFault{Rendered: true, Line: line, Column: column, Problem: fmt.Sprintf(format, args...)}
-	}
-	isData := name == "user-data" || name == "vendor-data"
+func checkDocument(d Document, text string) *Fault {
 	switch {
-	case strings.TrimSpace(s) == "" && name == "user-data":
-		return fault(0, 0, "empty")
-	case strings.TrimSpace(s) == "":
-		return nil
-	case isData && strings.HasPrefix(first, "## template:"):
-		return nil // cloud-init renders it further
-	case isData && first != "#cloud-config" && !otherKind(first):
-		return fault(1, 1, "first line is %.40q: cloud-init ignores what does not begin with #cloud-config, #! or another of its headers", first)
-	case isData && first != "#cloud-config":
+	case strings.TrimSpace(text) == "" && d.Required:
+		return rendered(0, 0, "empty")
+	case strings.TrimSpace(text) == "":
 		return nil
 	}
-	if at := unresolved.FindStringIndex(s); at != nil {
-		before := s[:at[0]]
-		return fault(strings.Count(before, "\n")+1, at[0]-strings.LastIndexByte(before, '\n'), "%q: a value is not resolved", s[at[0]:at[1]])
+	if at := unresolved.FindStringIndex(text); at != nil && !strings.HasPrefix(text, "#!") {
+		line, column := position(text, at[0])
+		return rendered(line, column, "%q: a value is not resolved", text[at[0]:at[1]])
 	}
-	line, column, problem := notYAML(text)
-	if problem != "" {
-		return fault(line, column, "%s", problem)
+	if d.check == nil {
+		return nil
+	}
+	return d.check(text)
+}
+
+// rendered is a fault of what a template renders.
+func rendered(line, column int, format string, args ...any) *Fault {
+	return &Fault{Rendered: true, Line: line, Column: column, Problem: fmt.Sprintf(format, args...)}
+}
+
+// position turns an offset into a line and a column, from 1.
+func position(text string, offset int) (line, column int) {
+	before := text[:offset]
+	return strings.Count(before, "\n") + 1, offset - strings.LastIndexByte(before, '\n')
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return strings.TrimRight(line, " \r")
+}
+
+// checkUserData checks what cloud-init takes as user-data or vendor-data.
+func checkUserData(text string) *Fault {
+	switch first := firstLine(text); {
+	case strings.HasPrefix(first, "## template:"), otherKind(first):
+		return nil // cloud-init renders it further, or it is no YAML
+	case first != "#cloud-config":
+		return rendered(1, 1, "first line is %.40q: cloud-init ignores what does not begin with #cloud-config, #! or another of its headers", first)
+	}
+	return checkMapping(text)
+}
+
+// checkMapping checks a document that has to be keys and values in YAML.
+func checkMapping(text string) *Fault {
+	if line, column, problem := notYAML([]byte(text)); problem != "" {
+		return rendered(line, column, "%s", problem)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package deploy_test
+package payload_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"bootd/deploy"
+	"bootd/deploy/payload"
 	"bootd/internal/node"
 )
 
@@ -30,7 +30,7 @@ func payloadOf(t *testing.T, files map[string]string) node.Payload {
 	return p
 }
 
-var data = deploy.NewPayloadData(&node.Node{
+var data = payload.NewData(&node.Node{
 	Name: "ncn-w001", Role: "kubernetes", MACs: []node.MAC{{0x52, 0x54, 0, 0xaa, 0xbb, 1}},
 	Addr: netip.MustParseAddr("10.1.0.11"), Tags: map[string]string{"site": "paris"},
 }, "mtl", "10.1.0.1")
@@ -40,7 +40,7 @@ func TestRender(t *testing.T) {
 		"user-data": "#cloud-config\nfqdn: {{.FQDN}}\njoin: {{quote .Secret.join}}\n{{template \"site.tmpl\" .}}",
 		"site.tmpl": "site: {{.Tags.site}} {{.Address}} {{index .MACs 0}} {{.Server}}\n",
 	})
-	docs, err := deploy.Render(p, data)
+	docs, err := payload.Render(p, data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,15 +54,15 @@ func TestRender(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	if docs, err = deploy.RenderRedacted(p, data); err != nil || !strings.Contains(string(docs["user-data"]), "join: \"<secret:join>\"\n") {
+	if docs, err = payload.RenderRedacted(p, data); err != nil || !strings.Contains(string(docs["user-data"]), "join: \"<secret:join>\"\n") {
 		t.Errorf("redacted: got %q, %v", docs["user-data"], err)
 	}
-	if errs := deploy.CheckPayload(p, data); errs != nil {
+	if errs := payload.Check(p, data); errs != nil {
 		t.Errorf("check: got %v, want nothing", errs)
 	}
 }
 
-func TestCheckPayload(t *testing.T) {
+func TestCheck(t *testing.T) {
 	const ok = "#cloud-config\n{}\n"
 	for _, tt := range []struct {
 		name  string
@@ -90,7 +90,7 @@ func TestCheckPayload(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := payloadOf(t, tt.files)
-			errs := deploy.CheckPayload(p, data)
+			errs := payload.Check(p, data)
 			var lines []string
 			for _, err := range errs {
 				lines = append(lines, strings.TrimPrefix(err.Error(), p.Dir))
@@ -120,10 +120,10 @@ func TestSecretFile(t *testing.T) {
 		if err := tt.spoil(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := deploy.Render(p, data); err == nil || err.Error() != file+": "+tt.want {
+		if _, err := payload.Render(p, data); err == nil || err.Error() != file+": "+tt.want {
 			t.Errorf("%s: got %v, want %s: %s", tt.name, err, file, tt.want)
 		}
-		if _, err := deploy.RenderRedacted(p, data); err != nil {
+		if _, err := payload.RenderRedacted(p, data); err != nil {
 			t.Errorf("%s: redacted: got %v, want it to do without the file", tt.name, err)
 		}
 	}
