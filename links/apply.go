@@ -8,10 +8,14 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bootd/artifacts"
 )
 
 const (
@@ -34,7 +38,7 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 	if p.LiveDir != nil {
 		live = *p.LiveDir
 	}
-	if len(p.Changes) == 0 && len(p.Leftovers) == 0 && live == settings.LiveDir {
+	if len(p.Changes) == 0 && len(p.Leftovers) == 0 && len(p.Copied) == 0 && live == settings.LiveDir {
 		return nil, nil
 	}
 	dir, err := t.root.Open(".")
@@ -50,8 +54,15 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 	if err := t.sweep(); err != nil {
 		return nil, err
 	}
+	book, err := t.openCopybook()
+	if err != nil {
+		return nil, err
+	}
+	for _, sum := range p.Copied {
+		book.add(sum)
+	}
 	if len(p.Changes) == 0 && live == settings.LiveDir {
-		return nil, dir.Sync()
+		return nil, errors.Join(book.save(), dir.Sync())
 	}
 	rec, err := t.record()
 	if err != nil {
@@ -63,6 +74,9 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 		next.Nodes[c.Node] = c.New
 	}
 	begin := func() error {
+		if err := book.save(); err != nil {
+			return err
+		}
 		if maps.Equal(next.Nodes, rec.last.Nodes) && next.LiveDir == rec.last.LiveDir {
 			return nil // another process was faster
 		}
@@ -71,7 +85,7 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 		}
 		return t.change(func(s *Settings) { s.LiveDir = live })
 	}
-	done, err = t.apply(ctx, dir, p.Changes, begin)
+	done, err = t.apply(ctx, dir, p.Changes, book, begin)
 	if err != nil {
 		if rec.last.Why == next.Why {
 			err = errors.Join(err, rec.settle())
@@ -83,17 +97,17 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 
 // apply does the work of Apply under the lock. It calls begin when all is
 // staged and nothing is switched.
-func (t *Tree) apply(ctx context.Context, dir *os.File, changes []Change, begin func() error) (done []Change, err error) {
+func (t *Tree) apply(ctx context.Context, dir *os.File, changes []Change, book *copybook, begin func() error) (done []Change, err error) {
 	states := make([]state, len(changes))
 	for i, c := range changes {
-		if states[i], err = t.stage(ctx, c); err != nil {
+		if states[i], err = t.stage(ctx, c, book); err != nil {
 			return nil, fmt.Errorf("node %q: %w", c.Node, err)
 		}
 	}
 	for i, c := range changes {
 		// Syncing after all are built lets one commit of the journal do
 		// for many directories.
-		if err := t.sync(c.Node, states[i]); err != nil {
+		if err := t.sync(c.Node, states[i], book); err != nil {
 			return nil, fmt.Errorf("node %q: %w", c.Node, err)
 		}
 	}
@@ -125,12 +139,12 @@ const (
 )
 
 // stage builds the new boot directory of one node.
-func (t *Tree) stage(ctx context.Context, c Change) (state, error) {
+func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, error) {
 	if err := errors.Join(ctx.Err(), checkName(c.Node)); err != nil {
 		return linked, err
 	}
 	have, err := t.inspect(c.Node)
-	if err != nil || have.links == c.New {
+	if err != nil || have.links == c.New && !book.stale(c) {
 		return linked, err
 	}
 	if err := have.hinders(c.New); err != nil {
@@ -138,6 +152,10 @@ func (t *Tree) stage(ctx context.Context, c Change) (state, error) {
 	}
 	tmp := staging(c.Node)
 	if err := t.root.Mkdir(tmp, 0o755); err != nil {
+		return linked, err
+	}
+	copied, err := book.put(c, tmp)
+	if err != nil {
 		return linked, err
 	}
 	for _, k := range c.New.each() {
@@ -149,6 +167,9 @@ func (t *Tree) stage(ctx context.Context, c Change) (state, error) {
 		}
 	}
 	for _, name := range have.carried(c.New) {
+		if name == script && copied {
+			continue
+		}
 		if err := t.root.Link(c.Node+"/"+name, tmp+"/"+name); err != nil {
 			return linked, err
 		}
@@ -169,15 +190,11 @@ func (t *Tree) dress(name string, like fs.FileInfo) error {
 	return t.root.Chmod(name, like.Mode())
 }
 
-func (t *Tree) sync(node string, s state) error {
+func (t *Tree) sync(node string, s state, book *copybook) error {
 	if s == linked {
 		return nil
 	}
-	dir, err := t.root.Open(staging(node))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return errors.Join(book.sync(node), t.syncDir(staging(node)))
 }
 
 // turn puts the staged directory in place.
@@ -196,10 +213,46 @@ func (t *Tree) putAway(node string, s state) error {
 	if s != stagedOld {
 		return nil
 	}
-	if err := t.root.RemoveAll(replaced(node)); err != nil {
+	if err := t.bury(node); err != nil {
 		return err
 	}
 	return t.root.Rename(staging(node), replaced(node))
+}
+
+// Directories that were replaced and replaced again stay for a while, because
+// somebody who opened one may not have read all of it. They are called
+// NODE.TIME, in nanoseconds since 1970.
+const (
+	graves = recordDir + "/replaced"
+	grace  = 10 * time.Second
+)
+
+// bury moves the directory that was replaced before out of the way.
+func (t *Tree) bury(node string) error {
+	if _, err := t.root.Lstat(replaced(node)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := artifacts.MkdirAll(t.root, graves); err != nil {
+		return err
+	}
+	return t.root.Rename(replaced(node), fmt.Sprintf("%s/%s.%d", graves, node, time.Now().UnixNano()))
+}
+
+// exhume removes the directories that nobody can be reading any more. The lock
+// must be held.
+func (t *Tree) exhume() error {
+	entries, err := fs.ReadDir(t.root.FS(), graves)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		_, stamp, _ := strings.Cut(e.Name(), ".")
+		at, _ := strconv.ParseInt(stamp, 10, 64)
+		if time.Since(time.Unix(0, at)) > grace {
+			err = errors.Join(err, t.root.RemoveAll(graves+"/"+e.Name()))
+		}
+	}
+	return err
 }
 
 // exchange swaps two entries of dir in one step.
@@ -218,6 +271,7 @@ func exchange(dir *os.File, a, b string) error {
 // sweep removes leftovers. The lock must be held.
 func (t *Tree) sweep() error {
 	names, err := t.leftovers()
+	err = errors.Join(err, t.exhume())
 	for _, name := range names {
 		err = errors.Join(err, t.root.RemoveAll(name))
 	}

@@ -325,6 +325,9 @@ func (t *Tree) PlanRollback(id int) (p Plan, stay []string, err error) {
 			p.Refused = append(p.Refused, Refusal{name, fmt.Errorf("node %q: %w", name, err)})
 		}
 	}
+	if err := t.planLiveDir(&p); err != nil {
+		return Plan{}, nil, err
+	}
 	now, err := t.linked()
 	for name := range now {
 		if _, ok := g.Nodes[name]; !ok {
@@ -498,7 +501,7 @@ func (t *Tree) Prune(ctx context.Context, names []string) (done []string, refuse
 		return nil, refused, err
 	}
 	for i, name := range done {
-		err := t.root.RemoveAll(replaced(name))
+		err := t.bury(name)
 		if err == nil {
 			err = t.root.Rename(name, replaced(name))
 		}

@@ -9,10 +9,16 @@
 // old one as .ncn-m001.new, made durable, and exchanged with it in one system
 // call, so that whoever opens the directory sees one release, before, while
 // and after a switch, and after a crash at any moment. The replaced directory
-// stays as .ncn-m001.old until the next switch, for readers that have it open.
+// stays as .ncn-m001.old until the next switch, and for ten seconds more in
+// .bootd/replaced, for readers that have it open.
 // Names that begin with a dot and end in .new or .old belong to this package;
 // an administrator's own files in a boot directory are carried over as hard
 // links. What cannot be carried over is refused, never deleted.
+//
+// Where another web server than bootd serves the nodes, each directory has a
+// copy of <root>/boot/script.ipxe too, with a few kernel arguments of its own.
+// A copy that was edited is kept: <root>/.bootd/scripts.json has the check sums
+// of those that were not. The master is only read.
 //
 // Each Apply is a Generation: what all nodes are linked to is written to
 // <root>/.bootd/generations before the first of them is switched, so that
@@ -43,9 +49,6 @@ const (
 	Initrd = "initrd.img.xz"
 	Rootfs = "rootfs"
 )
-
-// script is what a site of source 004 keeps beside the links, and its own.
-const script = "script.ipxe"
 
 // Links are the targets of the links in a boot directory, as readlink(2)
 // returns them. An empty target means that there is no such link. Aliases are

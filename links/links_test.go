@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"bootd/artifacts"
 
@@ -162,7 +163,7 @@ func TestPlanReportsAndChangesNothing(t *testing.T) {
 		return Links{"../" + s.Kernel, "../" + s.Initrd, "../" + s.Squashfs, ""}
 	}
 	want := Plan{
-		Changes:   []Change{{"old", links(k8s), links(next)}, {"new", Links{}, links(ceph)}},
+		Changes:   []Change{{"old", links(k8s), links(next), nil}, {"new", Links{}, links(ceph), nil}},
 		Unchanged: []string{"same"},
 	}
 	if diff := cmp.Diff(want, p); diff != "" {
@@ -382,29 +383,21 @@ func TestOpenMissingRoot(t *testing.T) {
 }
 
 // A reader that opens the directory once and then reads its links is what a
-// file server does. One switch later the directory that it has open is still
-// there; it may be gone after two, and only then.
+// file server does. However many switches overtake it, it sees one release.
 func TestReadersNeverSeeTwoReleases(t *testing.T) {
 	const switches = 1000
 	tree := newFastTree(t)
-	mustApply(t, tree, Wanted{"n", k8s, nil})
-	var begun atomic.Int64 // switches
+	must(t, os.Mkdir(at(tree, "boot"), 0o755))
+	write(t, tree, master, csmScript)
+	relink(t, tree, k8s.Release, Wanted{"n", k8s, nil})
 	var stop atomic.Bool
 	var wg sync.WaitGroup
-	var reads, overtaken atomic.Int64
+	var reads atomic.Int64
 	for range 2 {
 		wg.Go(func() {
 			for !stop.Load() {
-				before := begun.Load()
-				seen, err := readOnce(tree)
-				switch {
-				case err != nil && begun.Load()-before < 2:
-					t.Errorf("reader: %v", err)
-					return
-				case err != nil:
-					overtaken.Add(1)
-				case len(seen) != 1:
-					t.Errorf("reader: got releases %q at once, want one", seen)
+				if seen, err := readOnce(tree); err != nil || len(seen) != 1 {
+					t.Errorf("reader: got releases %q, %v, want one", seen, err)
 					return
 				}
 				if c, err := tree.Current("n"); err != nil || c.Release != "0.0.8" && c.Release != "0.0.9" {
@@ -416,15 +409,36 @@ func TestReadersNeverSeeTwoReleases(t *testing.T) {
 		})
 	}
 	for i := range switches {
-		begun.Add(1)
-		mustApply(t, tree, Wanted{"n", []artifacts.Set{next, k8s}[i%2], nil})
+		s := []artifacts.Set{next, k8s}[i%2]
+		relink(t, tree, s.Release, Wanted{"n", s, nil})
 	}
 	stop.Store(true)
 	wg.Wait()
-	t.Logf("%d switches, %d reads, %d of them overtaken by two switches", switches, reads.Load(), overtaken.Load())
+	t.Logf("%d switches, %d reads", switches, reads.Load())
 }
 
-// readOnce returns the releases that the links of one opened directory name.
+// Directories that were replaced stay while somebody may be reading them, and
+// no longer.
+func TestReplacedDirectoriesGo(t *testing.T) {
+	tree := newTree(t)
+	for _, s := range []artifacts.Set{k8s, next, k8s, next} {
+		mustApply(t, tree, Wanted{"n", s, nil})
+	}
+	young, err := os.ReadDir(at(tree, graves))
+	if err != nil || len(young) != 2 {
+		t.Fatalf("after four switches: got %v, %v, want two besides .n.old", young, err)
+	}
+	old := fmt.Sprintf("n.%d", time.Now().Add(-grace).UnixNano())
+	must(t, os.Rename(at(tree, graves, young[0].Name()), at(tree, graves, old)))
+	mustApply(t, tree, Wanted{"n", k8s, nil})
+	left, err := os.ReadDir(at(tree, graves))
+	if err != nil || len(left) != 2 || left[0].Name() != young[1].Name() {
+		t.Errorf("got %v, %v, want %s and the one of this switch", left, err, young[1].Name())
+	}
+}
+
+// readOnce returns the releases that the links of one opened directory name,
+// and its script, as rd.live.dir.
 func readOnce(tree *Tree) (releases []string, err error) {
 	dir, err := os.OpenRoot(at(tree, "n"))
 	if err != nil {
@@ -438,6 +452,11 @@ func readOnce(tree *Tree) (releases []string, err error) {
 		}
 		releases = append(releases, filepath.Base(filepath.Dir(target)))
 	}
+	text, err := dir.ReadFile(script)
+	if err != nil {
+		return nil, err
+	}
+	releases = append(releases, liveDir(string(text)))
 	slices.Sort(releases)
 	return slices.Compact(releases), nil
 }
@@ -463,7 +482,12 @@ func switchForever(dir string) error {
 	tree, err := Open(dir)
 	for i := 0; err == nil; i++ {
 		var p Plan
-		if p, err = tree.Plan(fleet([]artifacts.Set{next, k8s}[i%2])); err == nil {
+		s := []artifacts.Set{next, k8s}[i%2]
+		if p, err = tree.Plan(fleet(s)); err == nil {
+			p.LiveDir = &s.Release
+			err = tree.PlanScripts(&p, workers)
+		}
+		if err == nil {
 			_, err = tree.Apply(context.Background(), p)
 		}
 	}
@@ -471,8 +495,8 @@ func switchForever(dir string) error {
 }
 
 func TestKillInTheMiddle(t *testing.T) {
-	tree := newTree(t)
-	mustApply(t, tree, fleet(k8s)...)
+	tree := scripted(t)
+	relink(t, tree, k8s.Release, fleet(k8s)...)
 	started := func(name string) bool { _, err := tree.root.Lstat(staging(name)); return err == nil }
 	switched := func(name string) bool {
 		c, err := tree.Current(name)
@@ -498,12 +522,17 @@ func TestKillInTheMiddle(t *testing.T) {
 				if err != nil {
 					t.Errorf("after the kill: %v", err)
 				}
+				if text, _, err := tree.readScript(w.Node + "/" + script); err != nil || liveDir(text) != c.Release {
+					t.Errorf("%s after the kill: got a script of %q, %v, want of %q", w.Node, liveDir(text), err, c.Release)
+				}
 				count[c.Release]++
 			}
 			left, err := tree.leftovers()
 			must(t, err)
 			t.Logf("killed with releases %v and %d leftovers", count, len(left))
-			mustApply(t, tree, fleet(k8s)...)
+			if p := relink(t, tree, k8s.Release, fleet(k8s)...); len(p.Edited) > 0 {
+				t.Errorf("after the kill: got copies taken for edited: %q", p.Edited)
+			}
 			if left, err := tree.leftovers(); len(left) > 0 || err != nil {
 				t.Errorf("after the next run: got leftovers %q, %v, want none", left, err)
 			}

@@ -20,14 +20,15 @@ type Wanted struct {
 
 // A Change is one boot directory to make or to replace.
 type Change struct {
-	Node     string
-	Old, New Links // Old is empty where nothing is linked yet
+	Node     string  `json:"node"`
+	Old, New Links   // Old is empty where nothing is linked yet
+	Script   *Script `json:"script,omitempty"` // what becomes of script.ipxe; nil: it is carried over
 }
 
 // Created reports whether the node had no link before.
 func (c Change) Created() bool { return c.Old == Links{} }
 
-// Differ returns the names of the links that change.
+// Differ returns the names of the links that change, and of the script.
 func (c Change) Differ() (names []string) {
 	old, now := c.Old.each(), c.New.each()
 	for _, k := range now {
@@ -39,6 +40,9 @@ func (c Change) Differ() (names []string) {
 		if !slices.Contains(c.New.names(), name) {
 			names = append(names, name)
 		}
+	}
+	if c.Script != nil {
+		names = append(names, script)
 	}
 	return names
 }
@@ -54,6 +58,8 @@ type Plan struct {
 	Changes   []Change  // in the order of what was wanted
 	Unchanged []string  // nodes that are linked as wanted
 	Refused   []Refusal // nodes that Apply will not touch
+	Edited    []string  // nodes whose script.ipxe was edited, and stays so
+	Copied    []string  // check sums of copies of boot/script.ipxe that were there before our first run
 	Leftovers []string  // directories left by a run that was killed
 	Why       string    // for the record; empty: set-links
 	LiveDir   *string   // becomes that of the settings; nil: it stays

@@ -29,7 +29,7 @@ var errReplaced = errors.New("boot directory keeps changing")
 // names the entry that is missing, dangling or foreign, or leads outside the
 // root or into another release than the kernel.
 func (t *Tree) Current(name string) (c Current, err error) {
-	// Two switches since the directory was opened empty it under the reader.
+	// A directory that was replaced is emptied when its time is over.
 	for range 100 {
 		c, err = t.current(name)
 		if !errors.Is(err, errReplaced) {
