@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}, stdout, stderr)
 	root.PersistentFlags().String("socket", defaultSocket, "`PATH` of the daemon's socket")
 	root.AddCommand(statusCommand(), whyCommand(), watchCommand(), leasesCommand(), setLinksCommand(), linksCommand(), releasesCommand(), releaseGroupCommand(), dhcpCommand(), bmcCommand())
-	root.AddCommand(payloadCommand(), nodeCommand())
+	root.AddCommand(payloadCommand(), nodeCommand(), isoCommand())
 	root.SetArgs(args)
 	return cli.Complain(program, stderr, root.ExecuteContext(ctx))
 }

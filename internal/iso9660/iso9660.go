@@ -9,10 +9,9 @@
 // consists of whole sectors, as does its directory, and it holds no boot
 // record and no other directory than the root.
 //
-// The reader of go-diskfs is used elsewhere; its writer is not. With v1.9.4 a
-// last file of a multiple of 2048 bytes erases the Joliet directory, the image
-// ends within a sector, and the files, which hold secrets, must lie in a
-// directory on disk.
+// go-diskfs v1.9.4 has such a writer and is not used: a last file of a multiple
+// of 2048 bytes erases its Joliet directory, its images end within a sector, and
+// the files, which hold secrets, must lie in a directory on disk.
 package iso9660
 
 import (

@@ -24,6 +24,11 @@ func (im *Images) ReadCD(ctx context.Context, image string, firmware *Firmware) 
 	if err != nil {
 		return nil, err
 	}
+	release, err := Reserve(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	dir, err := tempDir("cd")
 	if err != nil {
 		return nil, err

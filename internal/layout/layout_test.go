@@ -39,6 +39,7 @@ var forbidden = map[string]map[string]string{
 	"internal/lease":    {"dhcp": leaf, "deploy": leaf, "internal/admin": leaf, "internal/config": leaf, "internal/store": leaf},
 	"internal/isofs":    {"internal/": "isofs reads images and knows nothing of bootd"},
 	"internal/hook":     {"internal/": "hook runs programs and knows nothing of bootd"},
+	"internal/xorriso":  {"internal/": "it runs one program and knows nothing of bootd"},
 	"internal/iso9660":  {"internal/": "it writes images and knows nothing of what is in them"},
 	"cmd/bootctl":       {"dhcp": "the daemon speaks protocols, bootctl speaks to the daemon", "tftp": protocols, "internal/lab": "the lab is for tests"},
 	"cmd/bootd":         {"internal/lab": "the lab is for tests"},
@@ -100,8 +101,9 @@ func TestImports(t *testing.T) {
 
 // mayExec says which packages may start processes, besides the lab, and why.
 var mayExec = map[string]string{
-	"bmc":           "it drives ipmitool where a BMC understands nothing else",
-	"internal/hook": "the programs of the site that follow leases",
+	"bmc":              "it drives ipmitool where a BMC understands nothing else",
+	"internal/hook":    "the programs of the site that follow leases",
+	"internal/xorriso": "nothing in Go changes a CD image so that it still boots",
 }
 
 // Processes are started only where a peer has to be driven or the site asks
