@@ -51,6 +51,8 @@ type Decision struct {
 	Role    string `json:"role,omitempty"`    // empty as Node
 	Release string `json:"release,omitempty"` // release id, when Action is Boot
 	Args    string `json:"args,omitempty"`    // kernel arguments template, when Action is Boot
+	Install bool   `json:"install,omitempty"` // the release is an installer
+	Wipe    bool   `json:"wipe,omitempty"`    // what boots is to wipe the disks
 	Payload string `json:"payload,omitempty"` // family of its payload, when Action is Boot; empty: it has none
 	Reason  string `json:"reason"`            // one line for people, without a full stop
 }
@@ -62,17 +64,24 @@ type BootDir struct {
 	Missing bool   // there is no boot directory
 }
 
+// An Observation is what is known of a node when it is decided about.
+type Observation struct {
+	Dir     BootDir
+	Record  Record // as Record.Comes returns it
+	Foreign bool   // who asks holds no lease of the node
+}
+
 // Decide settles what a machine does at its next boot. n is nil when the
-// inventory does not know the machine; role and dir belong to n. Decide is
-// pure: same input, same decision, no clock and no disk.
-func Decide(n *node.Node, role node.Role, dir BootDir) Decision {
+// inventory does not know the machine; role and o belong to n. Decide is pure:
+// same input, same decision, no clock and no disk.
+func Decide(n *node.Node, role node.Role, o Observation) Decision {
 	if n == nil {
 		return Decision{Action: Discover, Reason: "machine is not in the inventory"}
 	}
 	d := Decision{Node: n.Name, Role: n.Role}
 	switch n.Want {
 	case node.WantRelease:
-		return d.fromBootDir(n, role, dir)
+		return d.fromRecord(n, role, o)
 	case node.WantLocal:
 		d.Action, d.Reason = Local, "set to boot from the local disk"
 	case node.WantHold:
@@ -81,6 +90,45 @@ func Decide(n *node.Node, role node.Role, dir BootDir) Decision {
 		d.Action, d.Reason = Hold, fmt.Sprintf("what the node should boot is not known (%d)", n.Want)
 	}
 	return d
+}
+
+// fromRecord settles what a node does by how far its deployment has come.
+func (d Decision) fromRecord(n *node.Node, role node.Role, o Observation) Decision {
+	r := o.Record
+	switch {
+	case r.Phase == Held:
+		d.Action, d.Reason = Hold, r.Reason
+	case role.Install == nil:
+		d = d.fromBootDir(n, role, o.Dir)
+		d.Wipe = d.Action == Boot && r.Wipe
+	case r.Phase == Armed, r.Phase == Installing && !r.Running:
+		d = d.install(n, role, o)
+	case r.Phase == Inventory:
+		d.Action, d.Reason = Local, "not armed, and so not to be installed: see bootctl node arm"
+	case r.Phase == Failed && !r.From.onDisk():
+		d.Action, d.Reason = Hold, "failed: "+r.Reason
+	case r.Phase == Installing: // its record was not asked what its coming back means
+		d.Action, d.Reason = Hold, "the installer runs, or ended without a word"
+	default:
+		d.Action, d.Reason = Local, "installed: "+r.Phase.String()
+	}
+	return d
+}
+
+// install settles what a node does that is to be installed. Nobody else's disk
+// is to be overwritten.
+func (d Decision) install(n *node.Node, role node.Role, o Observation) Decision {
+	installs := d.fromBootDir(n, role, o.Dir)
+	if installs.Action != Boot {
+		return installs
+	}
+	if o.Foreign {
+		d.Action, d.Reason = Hold, "armed, and who asks holds no lease of "+n.Name
+		return d
+	}
+	installs.Install, installs.Wipe = true, o.Record.Wipe
+	installs.Reason = "armed, and its " + installs.Reason
+	return installs
 }
 
 // fromBootDir settles what a node does that should boot its release.

@@ -46,7 +46,7 @@ func TestDecide(t *testing.T) {
 			if tt.action == deploy.Boot {
 				want.Release, want.Args = "1.2.3", "console=ttyS0 quiet"
 			}
-			if got := deploy.Decide(n, role, tt.dir); got != want {
+			if got := deploy.Decide(n, role, deploy.Observation{Dir: tt.dir}); got != want {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
 		})
@@ -59,7 +59,7 @@ func TestDecideUnknownMachine(t *testing.T) {
 	want := deploy.Decision{Action: deploy.Discover, Reason: "machine is not in the inventory"}
 	for _, dir := range []deploy.BootDir{good, bad, none, {}} {
 		for _, r := range []node.Role{role, {}} {
-			if got := deploy.Decide(nil, r, dir); got != want {
+			if got := deploy.Decide(nil, r, deploy.Observation{Dir: dir}); got != want {
 				t.Errorf("directory %+v: got %+v, want %+v", dir, got, want)
 			}
 		}
@@ -73,7 +73,7 @@ func TestDecideArgs(t *testing.T) {
 		{"", "c", "c"},
 		{"a b", "c", "a b c"},
 	} {
-		got := deploy.Decide(&node.Node{Name: "n", Args: tt.node}, node.Role{Args: tt.role}, good).Args
+		got := deploy.Decide(&node.Node{Name: "n", Args: tt.node}, node.Role{Args: tt.role}, deploy.Observation{Dir: good}).Args
 		if got != tt.want {
 			t.Errorf("role %q, node %q: got %q, want %q", tt.role, tt.node, got, tt.want)
 		}
@@ -91,7 +91,7 @@ func TestDecidePin(t *testing.T) {
 		{"1.2.4", "1.2.3", "r"}, // the node's pin is the more specific one
 		{"1.2.3", "1.2.4", "r" + notYet},
 	} {
-		d := deploy.Decide(&node.Node{Name: "n", Role: "r", Release: tt.node}, node.Role{Release: tt.role}, good)
+		d := deploy.Decide(&node.Node{Name: "n", Role: "r", Release: tt.node}, node.Role{Release: tt.role}, deploy.Observation{Dir: good})
 		if want := "boot directory links release 1.2.3 of role " + tt.want; d.Action != deploy.Boot || d.Release != "1.2.3" || d.Reason != want {
 			t.Errorf("role pinned to %q, node to %q: got %v %s because %q, want boot 1.2.3 because %q", tt.role, tt.node, d.Action, d.Release, d.Reason, want)
 		}

@@ -51,7 +51,9 @@ type Stage string
 
 // The stages.
 const (
-	StageBoot Stage = "boot" // the system that the node boots from the network
+	StageBoot    Stage = "boot"    // the system that the node boots from the network
+	StageInstall Stage = "install" // the installer that the node boots from the network, once
+	StageSite    Stage = "site"    // the first boot of the system that was installed
 )
 
 // A Bearer is a node as it is seen on the network: a ticket is bound to one.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -56,11 +55,10 @@ type Server struct {
 	// error wraps fs.ErrNotExist where the node does not have that release.
 	// Nil: scripts name /<node>/..., and there is no such route.
 	Pinned func(nodeName, release, kind string) (path string, err error)
-	// CheckIn takes what the system of a known address reports. kind is
-	// "booted"; release and detail may be empty. An error wrapping
-	// fs.ErrNotExist means that the caller is not known after all. Nil:
+	// CheckIn takes what a node says of itself. It has happened when the answer
+	// is sent. An error wrapping deploy.ErrNotNow is for the node to read. Nil:
 	// check-ins only become events.
-	CheckIn func(addr netip.Addr, kind, release, detail string) error
+	CheckIn func(CheckIn) error
 	// Retries returns how often a machine that is to boot asks a server that
 	// is gone before it tries its next boot device. Nil: DefaultRetries.
 	Retries func() int
@@ -122,7 +120,7 @@ func (s *Server) handler() *handler {
 		h.Record = func(timeline.Event) {}
 	}
 	if h.CheckIn == nil {
-		h.CheckIn = func(netip.Addr, string, string, string) error { return nil }
+		h.CheckIn = func(CheckIn) error { return nil }
 	}
 	h.slots = newSlots(h.MaxTransfers, h.MaxPerAddr)
 	return h
@@ -242,6 +240,8 @@ func status(err error) *refusal {
 		return r
 	case errors.Is(err, fs.ErrNotExist):
 		return &refusal{status: http.StatusNotFound, text: "no such file"}
+	case errors.Is(err, deploy.ErrNotNow):
+		return &refusal{status: http.StatusConflict, text: err.Error()}
 	}
 	return &refusal{status: http.StatusInternalServerError, text: "server error, see its log"}
 }
@@ -280,6 +280,7 @@ func (h *handler) script(w *meter, c *call) error {
 		}
 		m.Name = c.node
 	}
+	m.Peek = c.Method == http.MethodHead
 	d := h.Decide(m)
 	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Pinned: h.Pinned != nil, Decision: d}
 	var text []byte
@@ -416,7 +417,7 @@ func (h *handler) pinned(t target) (string, error) {
 	switch {
 	case t.file == initrdName:
 		kind = "initrd"
-	case isRootfs(t.file):
+	case IsRootfs(t.file):
 		kind = "rootfs"
 	}
 	file, err := h.Pinned(t.node, t.rel, kind)
@@ -424,53 +425,6 @@ func (h *handler) pinned(t target) (string, error) {
 		return "", refuse(http.StatusNotFound, "%q: no such file: the node does not boot that release", t.path)
 	}
 	return file, err
-}
-
-// checkIn takes the report of a booted system.
-func (h *handler) checkIn(w *meter, c *call) error {
-	if name, _ := h.identify(c.addr); name == "" {
-		return refuse(http.StatusNotFound, "address %v is no node's", c.addr)
-	}
-	begin := time.Now()
-	values, err := form(w, c.Request)
-	if err != nil {
-		return err
-	}
-	e := h.event(c, w, begin, timeline.CheckIn)
-	e.Stage, e.Bytes = timeline.OS, 0
-	e.Release, e.Detail = wireText(values.Get("release")), wireText(values.Get("detail"))
-	err = h.CheckIn(c.addr, "booted", e.Release, e.Detail)
-	h.record(c, e, err)
-	if err != nil {
-		return err
-	}
-	return plain(w, "ok")
-}
-
-// form reads a body of key=value pairs: a form, or lines of plain text.
-func form(w http.ResponseWriter, r *http.Request) (url.Values, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong):
-		return nil, refuse(http.StatusRequestEntityTooLarge, "body is longer than %d bytes", maxBody)
-	case err != nil:
-		return nil, refuse(http.StatusBadRequest, "body did not arrive")
-	}
-	if !strings.HasPrefix(r.Header.Get("Content-Type"), "text/plain") {
-		values, err := url.ParseQuery(strings.TrimSpace(string(body)))
-		if err != nil {
-			return nil, refuse(http.StatusBadRequest, "body is not a form")
-		}
-		return values, nil
-	}
-	values := url.Values{}
-	for line := range strings.Lines(string(body)) {
-		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
-			values.Add(key, value)
-		}
-	}
-	return values, nil
 }
 
 // The values a script puts into a report.

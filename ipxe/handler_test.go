@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -416,10 +417,15 @@ func TestFull(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	s, ev := server(t)
-	s.CheckIn = func(a netip.Addr, kind, release, detail string) error {
-		if release == "bad" {
+	var told []string
+	s.CheckIn = func(in CheckIn) error {
+		switch {
+		case in.Release == "bad":
 			return fmt.Errorf("node ncn-w001: %w", fs.ErrNotExist)
+		case in.Kind == "installed":
+			return fmt.Errorf("%w: the node is ready, not installing", deploy.ErrNotNow)
 		}
+		told = append(told, fmt.Sprintf("%s %v %s %q", in.Node, in.Addr, in.Kind, in.Text))
 		return nil
 	}
 	h := s.Handler()
@@ -436,11 +442,17 @@ func TestEvents(t *testing.T) {
 		{"miss", "GET", "/ncn-w001/rootfs", "", "", "curl/7", 404,
 			timeline.Event{Step: timeline.HTTP, Stage: timeline.OS, File: "ncn-w001/rootfs", Err: `"ncn-w001/rootfs": no such file`}},
 		{"form", "POST", "/checkin/booted", "release=6.2.0%2b1&detail=x", form, "curl/7", 200,
-			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/booted", Release: "6.2.0+1", Detail: "x"}},
+			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/booted", Action: "booted", Release: "6.2.0+1", Detail: "x"}},
 		{"plain", "POST", "/checkin/booted", "release=6.2.0+1\ndetail=a\x1b[2Jb\n", "text/plain", "Wget", 200,
-			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/booted", Release: "6.2.0+1", Detail: "a?[2Jb"}},
+			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/booted", Action: "booted", Release: "6.2.0+1", Detail: "a?[2Jb"}},
 		{"refused", "POST", "/checkin/booted", "release=bad", form, "curl/7", 404,
-			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/booted", Release: "bad", Err: "node ncn-w001: file does not exist"}},
+			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/booted", Action: "booted", Release: "bad", Err: "node ncn-w001: file does not exist"}},
+		{"installed", "POST", "/checkin/installed", "", form, "curl/7", 409,
+			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/installed", Action: "installed", Err: "not now: the node is ready, not installing"}},
+		{"failed", "POST", "/checkin/failed", "disk sda: 100%\nno space=left\n\n", form, "curl/7", 200,
+			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/failed", Action: "failed", Detail: "no space=left"}},
+		{"failed without a word", "POST", "/checkin/failed?detail=sda+is+full", "", form, "curl/7", 200,
+			timeline.Event{Step: timeline.CheckIn, Stage: timeline.OS, File: "checkin/failed", Action: "failed", Detail: "sda is full"}},
 		{"report", "GET", "/report?step=initrd&err=2d0c618e", "", "", "iPXE/1.0.0", 200,
 			timeline.Event{Step: timeline.Report, Stage: timeline.IPXE, File: "report", Detail: "initrd", Err: "iPXE error 2d0c618e: file missing on the server (HTTP 404)"}},
 	}
@@ -464,6 +476,17 @@ func TestEvents(t *testing.T) {
 			}
 		})
 	}
+	want := []string{
+		`ncn-w001 10.1.1.101 booted ""`, `ncn-w001 10.1.1.101 booted ""`,
+		`ncn-w001 10.1.1.101 failed "disk sda: 100%\nno space=left\n\n"`, `ncn-w001 10.1.1.101 failed ""`,
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("check-ins: got %q, want %q", told, want)
+	}
+	if w := ask(h, leased, "POST", "/checkin/wiped", nil); w.Code != 404 {
+		t.Errorf("a check-in of an unknown kind: got %d, want 404", w.Code)
+	}
+	ev.take()
 	for _, path := range []string{"/boot/script.ipxe", "/ncn-w001/kernel"} {
 		if w := ask(h, leased, "HEAD", path, nil); w.Code != 200 {
 			t.Errorf("HEAD %s: got %d, want 200", path, w.Code)

@@ -17,6 +17,7 @@ type Machine struct {
 	UUID   node.UUID  // zero: not known
 	Serial string     // empty: not known, or the placeholder of a board maker
 	Addr   netip.Addr // where the request came from
+	Peek   bool       // it only looks: nothing follows from the answer
 }
 
 // machine reads the query of EntryURL. Values that do not parse count as not

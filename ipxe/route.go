@@ -69,12 +69,18 @@ func Reserved(name string) bool { return slices.Contains(reserved, name) }
 // isNodeFile reports whether an entry of a boot directory is served: the links
 // of every node, and the names by which some initrds know the root file system.
 func isNodeFile(name string) bool {
-	return name == kernelName || name == initrdName || isRootfs(name)
+	return name == kernelName || name == initrdName || IsRootfs(name)
+}
+
+func isCheckIn(name string) bool {
+	_, ok := checkIns[name]
+	return ok
 }
 
 const kernelName = "kernel"
 
-func isRootfs(name string) bool {
+// IsRootfs reports whether a file of a boot directory is the root file system.
+func IsRootfs(name string) bool {
 	return name == "rootfs" || name == "squashfs.img" || strings.HasSuffix(name, ".squashfs") && !strings.HasPrefix(name, ".")
 }
 
@@ -142,8 +148,8 @@ func matchPair(dir, name string) target {
 		return target{kind: autoexec}
 	case dir == "boot" && isLoader(name):
 		return target{kind: loader, file: name}
-	case dir == "checkin" && name == "booted":
-		return target{kind: checkIn}
+	case dir == "checkin" && isCheckIn(name):
+		return target{kind: checkIn, file: name}
 	case Reserved(dir) || !node.ValidName(dir):
 		return target{}
 	case name == "script.ipxe":

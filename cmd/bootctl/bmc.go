@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -87,7 +85,7 @@ func powerCommand(want bmc.Power) *cobra.Command {
 		Example: "  bootctl bmc power " + want.String() + " ncn-m002 --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.confirm = func(bmcs []bmc.BMC) error {
-				return confirmed(cmd, yes, fmt.Sprintf("power %v", want), bmcs)
+				return confirmed(cmd, yes, fmt.Sprintf("power %v of %s", want, strings.Join(nodesOf(bmcs), ", ")))
 			}
 			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
 				changed, err := b.SetPower(ctx, want)
@@ -232,26 +230,10 @@ func (s *bmcSite) waitForLeases(cmd *cobra.Command, limit time.Duration, failed 
 	return errors.Join(failed, err)
 }
 
-// confirmed asks the person at the terminal, unless yes says it all.
-func confirmed(cmd *cobra.Command, yes bool, what string, bmcs []bmc.BMC) error {
-	if yes {
-		return nil
-	}
-	var names []string
+// nodesOf returns the names of the nodes.
+func nodesOf(bmcs []bmc.BMC) (names []string) {
 	for _, b := range bmcs {
 		names = append(names, b.Node)
 	}
-	refused := cli.Error{Err: fmt.Errorf("%s of %s was not confirmed, nothing was done", what, strings.Join(names, ", ")), Hint: "--yes does it without asking"}
-	in := cmd.InOrStdin()
-	if f, ok := in.(*os.File); ok {
-		if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
-			return refused
-		}
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s of %s? [y/N] ", what, strings.Join(names, ", "))
-	line, _ := bufio.NewReader(in).ReadString('\n')
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		return refused
-	}
-	return nil
+	return names
 }

@@ -99,7 +99,7 @@ func TestConfirmed(t *testing.T) {
 		cmd.SetIn(strings.NewReader(answer))
 		cmd.SetErr(&asked)
 		got := ""
-		if err := confirmed(&cmd, false, "power off", []bmc.BMC{{Node: "a"}, {Node: "b"}}); err != nil {
+		if err := confirmed(&cmd, false, "power off of a, b"); err != nil {
 			got = err.Error()
 		}
 		if got != want || asked.String() != "power off of a, b? [y/N] " {

@@ -22,8 +22,12 @@ import (
 	"bootd/internal/timeline"
 )
 
+// rest is what of a daemon no script asks for.
+type rest struct{ admin.Backend }
+
 // A site is what a daemon in this process answers to the scripts.
 type site struct {
+	rest
 	book
 	nodes  []admin.Status // without what the events tell
 	events map[string][]timeline.Event

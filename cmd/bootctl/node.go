@@ -9,8 +9,10 @@ import (
 // nodeCommand is the group of what is done to one node. Each of its commands is
 // in a file of its own, node_*.go.
 func nodeCommand() *cobra.Command {
-	return cli.Group(&cobra.Command{
+	cmd := cli.Group(&cobra.Command{
 		Use:   "node",
 		Short: "See and change the nodes",
 	})
+	cmd.AddCommand(deploymentCommands()...)
+	return cmd
 }

@@ -200,23 +200,7 @@ func pickNodes(inv *node.Inventory, lists []string) ([]node.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	used := make([]bool, len(patterns))
-	var nodes []node.Node
-	for _, n := range inv.Nodes() {
-		picked := false
-		for i, p := range patterns {
-			if p.Match(n.Name) {
-				picked, used[i] = true, true
-			}
-		}
-		if picked {
-			nodes = append(nodes, n)
-		}
-	}
-	if i := slices.Index(used, false); i >= 0 {
-		return nil, fmt.Errorf("node %q is not in the inventory", patterns[i])
-	}
-	return nodes, nil
+	return inv.Pick(patterns)
 }
 
 // pinned returns the nodes with the pins of "bootctl release pin", which count

@@ -78,10 +78,10 @@ func printStatus(w io.Writer, list []admin.Status, now time.Time) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "MACHINE\tROLE\tADDRESS\tLAST BOOT\tRELEASE\tSEEN\tNEXT BOOT")
+	fmt.Fprintln(t, "MACHINE\tROLE\tADDRESS\tDEPLOYMENT\tLAST BOOT\tRELEASE\tSEEN\tNEXT BOOT")
 	for _, s := range list {
 		fmt.Fprintln(t, cli.Printable(s.Machine)+"\t"+strings.Join([]string{
-			cli.Printable(role(s)), dash(address(s)), cli.Printable(string(s.Outcome)), cli.Printable(dash(s.Release)), ago(s.Last, now), cli.Printable(next(s.Next)),
+			cli.Printable(role(s)), dash(address(s)), phase(s), cli.Printable(string(s.Outcome)), cli.Printable(dash(s.Release)), ago(s.Last, now), cli.Printable(next(s.Next)),
 		}, "\t"))
 	}
 	if err := t.Flush(); err != nil {
@@ -140,7 +140,11 @@ func address(s admin.Status) string {
 // next is a decision in a column's width.
 func next(d deploy.Decision) string {
 	if d.Action == deploy.Boot {
-		return "boot " + d.Release
+		verb := "boot "
+		if d.Install {
+			verb = "install "
+		}
+		return verb + d.Release
 	}
 	return d.Action.String()
 }

@@ -64,6 +64,7 @@ func printStory(w io.Writer, s admin.Story, now time.Time) error {
 	if err := printSteps(w, s.Boot, now); err != nil {
 		return err
 	}
+	printDeployment(w, s.Deployment, now)
 	_, err := fmt.Fprintf(w, "next boot: %s, because: %s\n", cli.Printable(next(s.Next)), cli.Printable(s.Next.Reason))
 	return err
 }

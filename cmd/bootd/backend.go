@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"bootd/deploy"
 	"bootd/internal/admin"
 	"bootd/internal/timeline"
 )
@@ -47,9 +48,9 @@ func (d *daemon) Status(now time.Time) []admin.Status {
 func (d *daemon) status(w *world, machine string, now time.Time) admin.Status {
 	n := w.nodeOf(machine)
 	boot := timeline.Tell(d.events.Events(machine), now)
-	s := admin.Status{Machine: machine, Known: n != nil, Next: w.decide(n), Outcome: boot.Outcome, Stopped: boot.Stopped, Last: boot.Last}
+	s := admin.Status{Machine: machine, Known: n != nil, Next: d.next(w, n, now), Outcome: boot.Outcome, Stopped: boot.Stopped, Last: boot.Last}
 	if n != nil {
-		s.Role = n.Role
+		s.Role, s.Deployment = n.Role, d.records.Get(n.Name)
 	}
 	for _, e := range boot.Events {
 		if e.Addr.IsValid() {
@@ -76,7 +77,11 @@ func (d *daemon) Story(machine string, now time.Time) (admin.Story, error) {
 	if n == nil && events == nil {
 		return admin.Story{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
 	}
-	return admin.Story{Machine: machine, Known: n != nil, Next: w.decide(n), Boot: timeline.Tell(events, now)}, nil
+	rec := deploy.Record{}
+	if n != nil {
+		rec = d.records.Get(n.Name)
+	}
+	return admin.Story{Machine: machine, Known: n != nil, Deployment: rec, Next: d.next(w, n, now), Boot: timeline.Tell(events, now)}, nil
 }
 
 // PayloadLog implements admin.Backend.

@@ -72,6 +72,8 @@ type daemon struct {
 	tree    *links.Tree
 	events  *timeline.Log
 	tickets *deploy.Tickets
+	records *deploy.Records
+	reports *store.Table // last texts of the nodes
 	dhcp    *dhcp.Server
 	ports   []dhcp.Ports
 	tftp    []bound[*net.UDPConn]
@@ -191,6 +193,9 @@ func (d *daemon) openState() error {
 		return err
 	}
 	if d.tickets, err = deploy.OpenTickets(tickets); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := d.openRecords(db); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	d.dhcp = &dhcp.Server{Leases: dhcp.NewLeases(), Store: leases, Record: d.record, Log: d.log, Metrics: dhcp.NewMetrics(d.registry)}
@@ -338,7 +343,7 @@ func (d *daemon) components() []component {
 		{"admin", d.serveHTTP(&http.Server{Handler: admin.Handler(d), ReadHeaderTimeout: 5 * time.Second}, d.admin)},
 	}
 	list = append(list, d.leaseFollowers()...)
-	list = append(list, component{"follow", d.follow})
+	list = append(list, component{"follow", d.follow}, component{"deployments", d.watchDeadlines})
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{
@@ -358,14 +363,15 @@ func (d *daemon) components() []component {
 func (d *daemon) bootPlane() *ipxe.Server {
 	return &ipxe.Server{
 		Root: d.tree.Root(), Loaders: ipxe.Loaders{Dir: d.cfg.Loaders},
-		Decide:   func(m ipxe.Machine) deploy.Decision { return d.world.Load().Decide(m) },
+		Decide:   d.decide,
 		IsNode:   func(name string) bool { _, ok := d.world.Load().inv.ByName(name); return ok },
 		Loader:   func(m ipxe.Machine) node.Loader { w := d.world.Load(); return w.loaderOf(w.find(m)) },
 		Retries:  func() int { return d.world.Load().retries },
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify,
 		Ticket:   d.ticket, Payload: d.payload,
-		Record: d.record, Log: d.log,
+		CheckIn: d.checkIn,
+		Record:  d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),
 	}
 }
@@ -415,6 +421,7 @@ func (d *daemon) record(e timeline.Event) {
 	}
 	d.steps.WithLabelValues(string(e.Step), result).Inc()
 	d.events.Record(e)
+	d.observe(&e)
 }
 
 // transferred makes an event of a TFTP transfer. A size probe is no transfer.

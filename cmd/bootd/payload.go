@@ -39,11 +39,19 @@ func (d *daemon) ticket(dec deploy.Decision, peer netip.Addr, server string) (de
 	if _, err := payload.Render(n.Payload, w.payloadData(n, server)); err != nil {
 		return deploy.Token{}, fmt.Errorf("payload: %s: see bootctl payload check", places(err))
 	}
-	t, err := d.tickets.Issue(time.Now(), b, deploy.StageBoot, terms(n.Payload))
+	t, err := d.tickets.Issue(time.Now(), b, stageOf(dec), terms(n.Payload))
 	if err != nil {
 		return deploy.Token{}, fmt.Errorf("payload: %w", err)
 	}
 	return t, nil
+}
+
+// stageOf returns the stage that a decision to boot is of.
+func stageOf(d deploy.Decision) deploy.Stage {
+	if d.Install {
+		return deploy.StageInstall
+	}
+	return deploy.StageBoot
 }
 
 // payload answers for a document. It is rendered before the ticket is used, so

@@ -35,14 +35,21 @@ type world struct {
 	subnets []config.Subnet
 }
 
-// decide is the one way to a decision, whoever asks.
-func (w *world) decide(n *node.Node) deploy.Decision {
+// decide is the one way to a decision, whoever asks. rec is the record of the
+// node, as Record.Comes returns it.
+func (w *world) decide(n *node.Node, rec deploy.Record, foreign bool) deploy.Decision {
 	if n == nil {
-		return deploy.Decide(nil, node.Role{}, deploy.BootDir{})
+		return deploy.Decide(nil, node.Role{}, deploy.Observation{})
 	}
 	role, _ := w.inv.Role(n.Role)
 	role.Args += w.liveDir(role.Args + " " + n.Args)
-	return deploy.Decide(n, role, w.bootDir(n.Name))
+	return deploy.Decide(n, role, deploy.Observation{Dir: w.bootDir(n.Name), Record: rec, Foreign: foreign})
+}
+
+// rules returns how the role of a node wants its deployment to go.
+func (w *world) rules(n *node.Node) deploy.Rules {
+	role, _ := w.inv.Role(n.Role)
+	return deploy.RulesOf(role)
 }
 
 // liveDir is the kernel argument that says where a node keeps its image, as
@@ -72,9 +79,6 @@ func (w *world) bootDir(name string) deploy.BootDir {
 	}
 	return deploy.BootDir{Release: current.Release}
 }
-
-// Decide settles what the machine that asks over HTTP should do.
-func (w *world) Decide(m ipxe.Machine) deploy.Decision { return w.decide(w.find(m)) }
 
 // find returns the node that asks over HTTP; nil: it is none.
 func (w *world) find(m ipxe.Machine) (n *node.Node) {

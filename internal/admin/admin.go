@@ -11,6 +11,8 @@
 //	POST /v1/leases           Request; the answer is the lease, and whether that "changed" anything
 //	DELETE /v1/leases/{which} []lease.Lease that were in force: of an address, MAC or node
 //	POST /v1/leases/import    lease.Line per line; the answer is a Report per line, with ?dry-run before anything happens
+//	POST /v1/deployments      Order; the answer is []Moved, one for each node
+//	GET /v1/deployments/{node} Deployment
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}, with "unknown":
@@ -84,13 +86,16 @@ type Offer struct {
 
 // Status is how one machine stands.
 type Status struct {
-	Machine string           `json:"machine"` // node name, or MAC of a stranger
-	Known   bool             `json:"known"`   // in the inventory
-	Role    string           `json:"role,omitempty"`
-	MAC     node.MAC         `json:"mac,omitzero"` // seen last
-	Addr    netip.Addr       `json:"ip,omitzero"`  // leased last
-	Next    deploy.Decision  `json:"next"`         // what it will be told at its next boot
-	Outcome timeline.Outcome `json:"outcome"`      // of its last boot
+	Machine string          `json:"machine"` // node name, or MAC of a stranger
+	Known   bool            `json:"known"`   // in the inventory
+	Role    string          `json:"role,omitempty"`
+	MAC     node.MAC        `json:"mac,omitzero"` // seen last
+	Addr    netip.Addr      `json:"ip,omitzero"`  // leased last
+	Next    deploy.Decision `json:"next"`         // what it will be told at its next boot
+	// Deployment is how far the deployment of a node has come; zero for others.
+	Deployment deploy.Record `json:"deployment,omitzero"`
+
+	Outcome timeline.Outcome `json:"outcome"` // of its last boot
 	Release string           `json:"release,omitempty"`
 	Stopped string           `json:"stopped"`
 	Last    time.Time        `json:"last,omitzero"` // of its last step
@@ -102,6 +107,8 @@ type Story struct {
 	Known   bool            `json:"known"`
 	Next    deploy.Decision `json:"next"`
 	Boot    timeline.Story  `json:"boot"`
+
+	Deployment deploy.Record `json:"deployment,omitzero"` // as in Status
 }
 
 // A Backend answers for the daemon. Its methods are called concurrently.
@@ -120,4 +127,5 @@ type Backend interface {
 	// the reader is too slow.
 	Watch(ctx context.Context) <-chan timeline.Event
 	DHCP
+	Deployments
 }

@@ -26,12 +26,12 @@ import (
 
 // A backend answers with what the test put there.
 type backend struct {
-	admin.DHCP
-	status  []admin.Status
-	stories map[string]admin.Story
-	err     error               // of Story, for machines that are not in stories
-	events  chan timeline.Event // closed: the reader is too slow
-	left    chan struct{}       // closed when the context of a Watch ends
+	admin.Backend // what no test asks for
+	status        []admin.Status
+	stories       map[string]admin.Story
+	err           error               // of Story, for machines that are not in stories
+	events        chan timeline.Event // closed: the reader is too slow
+	left          chan struct{}       // closed when the context of a Watch ends
 }
 
 func (b *backend) Health() admin.Health {

@@ -90,11 +90,12 @@ func TestReference(t *testing.T) {
 		t.Errorf("nodes: want (-) got (+):\n%s", diff)
 	}
 	wantRoles := map[string]node.Role{
-		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Aliases: []string{"filesystem.squashfs"}, Signed: true,
-			Hosts: hosts(t, "gpu*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
-		"kubernetes": {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable",
+		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Aliases: []string{"filesystem.squashfs"}, Signed: true, LoopLimit: 10,
+			Install: &node.Install{Done: node.DoneCallback, Within: time.Hour, CheckIn: 30 * time.Minute, Ready: node.ReadyCheckedIn},
+			Hosts:   hosts(t, "gpu*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
+		"kubernetes": {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable", LoopLimit: 10,
 			Hosts: hosts(t, "ncn-m*,ncn-w*,fmn*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
-		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", Hosts: hosts(t, "ncn-s*")},
+		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", LoopLimit: 10, Hosts: hosts(t, "ncn-s*")},
 	}
 	if diff := cmp.Diff(wantRoles, c.Inventory.Roles(), cmp.AllowUnexported(node.Pattern{})); diff != "" {
 		t.Errorf("roles: want (-) got (+):\n%s", diff)
@@ -133,6 +134,9 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 			}
 			if field.Kind() == reflect.Slice {
 				at, field = at.parent().item(key, 0, ""), field.Elem()
+			}
+			if field.Kind() == reflect.Pointer {
+				field = field.Elem()
 			}
 			if field.Kind() == reflect.Struct {
 				visit(field, at)

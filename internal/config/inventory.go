@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"bootd/internal/node"
 )
@@ -14,12 +15,12 @@ import (
 func builtin() []node.Role {
 	return []node.Role{
 		{
-			Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable",
+			Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable", LoopLimit: loopLimit,
 			Hosts: patterns("ncn-m*,ncn-w*,fmn*"),
 			// Only masters have the encrypted etcd disk that rd.luks opens.
 			ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: patterns("ncn-w*,fmn*")}},
 		},
-		{Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", Hosts: patterns("ncn-s*")},
+		{Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", LoopLimit: loopLimit, Hosts: patterns("ncn-s*")},
 	}
 }
 
@@ -118,7 +119,9 @@ func (b *builder) role(at place, r rawRole) node.Role {
 		Release:  b.element(at.key("release"), r.Release),
 		Args:     b.args(at.key("args"), r.Args),
 		Loader:   b.loader(at.key("loader"), r.Loader),
+		Install:  b.install(at.key("install"), r.Install),
 
+		LoopLimit:  b.number(at.key("loop-limit"), r.LoopLimit, loopLimit, 0, 1000),
 		Hosts:      base.Hosts,
 		ScriptArgs: base.ScriptArgs,
 	}
@@ -177,6 +180,22 @@ func (b *builder) scriptArgs(at place, list []string) (all []node.ScriptArg) {
 // scriptArgRule is a kernel argument without a character that means anything
 // to iPXE.
 var scriptArgRule = regexp.MustCompile(`^[A-Za-z0-9._-]+=[A-Za-z0-9._:/@+,%-]*$`)
+
+// loopLimit is how often a node may boot within an hour without a check-in.
+const loopLimit = 10
+
+// install builds how the nodes of a role are installed; nil: they are not.
+func (b *builder) install(at place, r *rawInstall) *node.Install {
+	if r == nil {
+		return nil
+	}
+	return &node.Install{
+		Done:    node.Done(b.word(at.key("done"), r.Done, node.Dones()...)),
+		Within:  b.duration(at.key("within"), r.Within, time.Hour, time.Minute, 48*time.Hour),
+		CheckIn: b.duration(at.key("check-in"), r.CheckIn, 30*time.Minute, time.Minute, 7*24*time.Hour),
+		Ready:   node.Ready(b.word(at.key("ready"), r.Ready, node.Readies()...)),
+	}
+}
 
 // squashfs checks the base names of squashfs images. The prefix "secure-" is
 // not part of one: a release's secure- image is preferred by itself.

@@ -94,12 +94,20 @@ type (
 		Loader   string   `yaml:"loader"`
 		Options  []string `yaml:"options"`
 
-		Hosts      []string `yaml:"hosts"`
-		ScriptArgs []string `yaml:"script-args"`
+		Hosts      []string    `yaml:"hosts"`
+		ScriptArgs []string    `yaml:"script-args"`
+		Install    *rawInstall `yaml:"install"`
+		LoopLimit  string      `yaml:"loop-limit"`
 
 		Payload rawPayload `yaml:"payload"`
 		Site    rawPayload `yaml:"site"`
 		Tags    []string   `yaml:"tags"`
+	}
+	rawInstall struct {
+		Done    string `yaml:"done"`
+		Within  string `yaml:"within"`
+		CheckIn string `yaml:"check-in"`
+		Ready   string `yaml:"ready"`
 	}
 	rawPayload struct {
 		Family   string   `yaml:"family"`

@@ -318,7 +318,8 @@ func countKey(open []level, t *token.Token) []level {
 // A decoder copies a tree into the raw types.
 type decoder struct{ *faults }
 
-// value copies n, which is at a place, into v: text, a list or a struct.
+// value copies n, which is at a place, into v: text, a list, a struct or a
+// pointer to one.
 func (d decoder) value(n ast.Node, v reflect.Value, at place) {
 	if n == nil || n.Type() == ast.NullType {
 		return // as if the key were not there
@@ -328,6 +329,9 @@ func (d decoder) value(n ast.Node, v reflect.Value, at place) {
 		v.SetString(d.text(n, at))
 	case reflect.Struct:
 		d.mapping(n, v, at)
+	case reflect.Pointer: // that the key is there means something of its own
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(n, v.Elem(), at)
 	default:
 		d.list(n, v, at)
 	}

@@ -73,7 +73,9 @@ type Role struct {
 	Aliases  []string // further names of the root file system in a boot directory, such as "filesystem.squashfs"
 	Signed   bool     // only releases with a good signature are linked
 	Follow   bool     // a new release of the channel is linked when it is complete
+	Install  *Install // its releases are installers; nil: they are what its nodes run
 
+	LoopLimit  int         // boots within an hour without a check-in before a node is held; 0: any number
 	Hosts      []Pattern   // names of its nodes, for a site that has no inventory but leases
 	ScriptArgs []ScriptArg // what its hosts have of their own in their copy of boot/script.ipxe
 }

@@ -51,6 +51,31 @@ func ParsePatterns(list string) (ps []Pattern, err error) {
 	return ps, nil
 }
 
+// Pick returns the nodes that the patterns stand for, in the order of the
+// inventory; all, where there is no pattern. A pattern that stands for none is
+// an error that names it.
+func (inv *Inventory) Pick(patterns []Pattern) (nodes []Node, err error) {
+	if len(patterns) == 0 {
+		return inv.nodes, nil
+	}
+	used := make([]bool, len(patterns))
+	for _, n := range inv.nodes {
+		picked := false
+		for i, p := range patterns {
+			if p.Match(n.Name) {
+				picked, used[i] = true, true
+			}
+		}
+		if picked {
+			nodes = append(nodes, n)
+		}
+	}
+	if i := slices.Index(used, false); i >= 0 {
+		return nil, fmt.Errorf("node %q is not in the inventory", patterns[i])
+	}
+	return nodes, nil
+}
+
 // splitList splits at the commas that are outside of brackets.
 func splitList(s string) (parts []string) {
 	depth, start := 0, 0

@@ -44,8 +44,9 @@ const (
 	HTTP      Step = "http"           // file sent over HTTP
 	Script    Step = "script"         // decision rendered as a boot script
 	Payload   Step = "payload"        // document of the node's payload was asked for
-	CheckIn   Step = "check-in"       // booted system reported back
+	CheckIn   Step = "check-in"       // the node said of itself what Action says: booted, installed, failed, ...
 	Report    Step = "report"         // boot script reported an error
+	Deploy    Step = "deployment"     // the node came to the phase that Action says, because of Detail
 )
 
 // A Stage is which program of the boot chain is speaking.
@@ -99,7 +100,13 @@ func (e *Event) Machine() string {
 
 // ofMachine reports whether the machine took the step. What befell its lease
 // without it is told, and says nothing of how its boot stands.
-func (e *Event) ofMachine() bool { return e.Step != Freed && e.Step != Assigned && e.Step != Lapsed }
+func (e *Event) ofMachine() bool {
+	switch e.Step {
+	case Freed, Assigned, Lapsed, Deploy:
+		return false
+	}
+	return true
+}
 
 // Seen returns when the step was taken last.
 func (e *Event) Seen() time.Time {

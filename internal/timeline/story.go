@@ -67,8 +67,12 @@ func judge(steps []Event, now time.Time) Story {
 	e := decisive(steps)
 	silence := now.Sub(lastSeen(steps))
 	switch {
+	case gaveUp(&steps[len(steps)-1]):
+		return Story{Outcome: Failed, Stopped: "the node said that it failed" + of(": ", steps[len(steps)-1].Detail), Hint: "what it said: bootctl node show NODE"}
 	case lastOf(steps, checkedIn) != nil:
 		return Story{Outcome: Booted, Stopped: "checked in" + of(" on release ", lastOf(steps, checkedIn).Release)}
+	case lastOf(steps, installed) != nil:
+		return Story{Outcome: Booted, Stopped: "the installer said that it is through"}
 	case !netboots(steps):
 		return withoutBoot(steps)
 	case e.Err != "":
@@ -93,7 +97,21 @@ func judge(steps []Event, now time.Time) Story {
 	return Story{Outcome: Stuck, Stopped: describe(e, true), Hint: hint(e)}
 }
 
-func checkedIn(e *Event) bool { return e.Step == CheckIn && e.Err == "" }
+// checkedIn reports whether e is a system that says that it runs. Check-ins
+// had no Action at first.
+func checkedIn(e *Event) bool {
+	switch e.Action {
+	case "", "booted", "phone-home", "registered":
+		return e.Step == CheckIn && e.Err == ""
+	}
+	return false
+}
+
+// gaveUp reports whether e is a node that says that it failed.
+func gaveUp(e *Event) bool { return e.Step == CheckIn && e.Action == "failed" && e.Err == "" }
+
+// installed reports whether e is an installer that says that it is through.
+func installed(e *Event) bool { return e.Step == CheckIn && e.Action == "installed" && e.Err == "" }
 
 // withoutBoot is the story of a machine that only leases an address or fetches
 // files. Only its DHCP can go wrong: a file that a browser asks for in vain is

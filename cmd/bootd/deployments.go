@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"bootd/deploy"
+	"bootd/internal/admin"
+	"bootd/internal/node"
+	"bootd/internal/store"
+	"bootd/internal/timeline"
+	"bootd/ipxe"
+)
+
+// openRecords reads the deployments of the nodes.
+func (d *daemon) openRecords(db *store.Store) error {
+	table, err := db.Table("deployments")
+	if err != nil {
+		return err
+	}
+	if d.reports, err = db.Table("reports"); err != nil {
+		return err
+	}
+	d.records, err = deploy.OpenRecords(table, d.moved)
+	return err
+}
+
+// moved tells the timeline and the log that a node came to a phase.
+func (d *daemon) moved(name string, was, is deploy.Record) {
+	d.record(timeline.Event{Time: is.Since, Node: name, Step: timeline.Deploy, Action: is.Phase.String(), Detail: is.Reason})
+	d.log.Info("deployment", "node", name, "phase", is.Phase.String(), "was", was.Phase.String(), "reason", is.Reason)
+}
+
+// decide settles what the machine that asks is told. When it is the node that
+// asks, what is told is kept first.
+func (d *daemon) decide(m ipxe.Machine) deploy.Decision {
+	w, now := d.world.Load(), time.Now()
+	n := w.find(m)
+	if n == nil {
+		return w.decide(nil, deploy.Record{}, false)
+	}
+	who, _ := d.identify(m.Addr)
+	if foreign := who != n.Name; foreign || m.Peek {
+		return w.decide(n, d.records.Get(n.Name).Comes(now, w.rules(n)), foreign)
+	}
+	dec, err := d.records.Ask(now, n.Name, w.rules(n), func(r deploy.Record) deploy.Decision { return w.decide(n, r, false) })
+	if err != nil {
+		d.log.Error("what a node is told cannot be kept, so it waits", "node", n.Name, "err", err)
+		return deploy.Decision{Action: deploy.Hold, Node: n.Name, Role: n.Role, Reason: "the server cannot write its state, see its log"}
+	}
+	return dec
+}
+
+// next is what a node would be told now; n is nil for a machine that is none.
+func (d *daemon) next(w *world, n *node.Node, now time.Time) deploy.Decision {
+	if n == nil {
+		return w.decide(nil, deploy.Record{}, false)
+	}
+	return w.decide(n, d.records.Get(n.Name).Comes(now, w.rules(n)), false)
+}
+
+// sign takes a sign of a node.
+func (d *daemon) sign(name string, s deploy.Sign) (was, is deploy.Record, err error) {
+	w := d.world.Load()
+	n, ok := w.inv.ByName(name)
+	if !ok {
+		return was, is, fmt.Errorf("%q is not a node of the inventory", name)
+	}
+	return d.records.Observe(time.Now(), name, w.rules(n), s)
+}
+
+// observe takes what a step of a machine says of its deployment. Whose address
+// it came from says whose step it is: a name in a path proves nothing.
+func (d *daemon) observe(e *timeline.Event) {
+	kind, tells := signOf(e)
+	if !tells {
+		return
+	}
+	if who, _ := d.identify(e.Addr); who == "" || who != e.Node {
+		return
+	}
+	if _, _, err := d.sign(e.Node, deploy.Sign{Kind: kind}); err != nil && !errors.Is(err, deploy.ErrNotNow) {
+		d.log.Error("deployment not kept", "node", e.Node, "err", err)
+	}
+}
+
+// signOf returns what a step says of the deployment of its node.
+func signOf(e *timeline.Event) (kind deploy.SignKind, tells bool) {
+	if e.Err != "" || e.Node == "" {
+		return 0, false
+	}
+	switch e.Step {
+	case timeline.HTTP, timeline.TFTP:
+		switch base := path.Base(e.File); {
+		case base == "kernel":
+			return deploy.KernelSent, true
+		case ipxe.IsRootfs(base):
+			return deploy.SystemRuns, true
+		}
+	case timeline.Payload:
+		if e.Action == deploy.Granted.String() {
+			return deploy.SystemRuns, true
+		}
+	}
+	return 0, false
+}
+
+// signs of what a node says.
+var saidBy = map[string]deploy.SignKind{
+	"installed": deploy.SaidDone, "booted": deploy.SaidBooted, "phone-home": deploy.SaidBooted,
+	"registered": deploy.SaidJoined, "failed": deploy.SaidFailed,
+}
+
+// checkIn takes what a node says of itself.
+func (d *daemon) checkIn(in ipxe.CheckIn) error {
+	if err := d.keepReport(in); err != nil {
+		return err
+	}
+	kind, tells := saidBy[in.Kind]
+	if !tells {
+		return nil
+	}
+	_, _, err := d.sign(in.Node, deploy.Sign{Kind: kind, Detail: in.Detail})
+	return err
+}
+
+// deadlineEvery is how late a deadline may be noticed.
+const deadlineEvery = 5 * time.Second
+
+// watchDeadlines gives up nodes whose time is over.
+func (d *daemon) watchDeadlines(ctx context.Context) error {
+	tick := time.NewTicker(deadlineEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			d.giveUp(time.Now())
+		}
+	}
+}
+
+func (d *daemon) giveUp(now time.Time) {
+	for _, n := range d.world.Load().inv.Nodes() {
+		r := d.records.Get(n.Name)
+		if r.Deadline.IsZero() || now.Before(r.Deadline) {
+			continue
+		}
+		if _, _, err := d.sign(n.Name, deploy.Sign{Kind: deploy.Overdue}); err != nil {
+			d.log.Error("deployment not kept", "node", n.Name, "err", err)
+		}
+	}
+}
+
+// orders are what an administrator can want.
+var orders = map[string]deploy.SignKind{"arm": deploy.ToArm, "disarm": deploy.ToDisarm, "hold": deploy.ToHold, "resume": deploy.ToResume}
+
+// Order implements admin.Deployments.
+func (d *daemon) Order(o admin.Order) ([]admin.Moved, error) {
+	kind, ok := orders[o.Do]
+	if !ok {
+		return nil, fmt.Errorf("%q is not one of arm, disarm, hold, resume", o.Do)
+	}
+	patterns, err := node.ParsePatterns(o.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := d.world.Load().inv.Pick(patterns)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]admin.Moved, len(nodes))
+	for i, n := range nodes {
+		was, is, err := d.sign(n.Name, deploy.Sign{Kind: kind, Wipe: o.Wipe, Again: o.Again, Detail: o.Reason})
+		list[i] = admin.Moved{Node: n.Name, Was: was.Phase, Is: is.Phase, Wipe: is.Wipe, Done: was != is}
+		if err != nil {
+			list[i].Err = err.Error()
+		}
+	}
+	return list, nil
+}
+
+// Deployment implements admin.Deployments.
+func (d *daemon) Deployment(name string) (admin.Deployment, error) {
+	if _, ok := d.world.Load().inv.ByName(name); !ok {
+		return admin.Deployment{}, fmt.Errorf("%q: %w", name, admin.ErrUnknown)
+	}
+	reports, err := d.reportsOf(name)
+	return admin.Deployment{Node: name, Record: d.records.Get(name), Reports: reports}, err
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"bootd/deploy"
+	"bootd/deploy/payload"
+	"bootd/internal/admin"
+	"bootd/internal/store"
+	"bootd/ipxe"
+)
+
+// keepReport keeps the last text that a node sent of each kind: on disk alone,
+// where it costs no memory.
+func (d *daemon) keepReport(in ipxe.CheckIn) error {
+	if in.Text == nil {
+		return nil
+	}
+	r := admin.NodeReport{Time: time.Now(), Kind: in.Kind, Text: d.withoutSecrets(in.Node, deploy.Redact(string(in.Text)))}
+	value, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("report of %s: %w", in.Node, err)
+	}
+	return d.reports.Apply([]store.Change{{Key: reportKey(in.Node, in.Kind), Value: value}})
+}
+
+func reportKey(name, kind string) []byte { return []byte(name + "/" + kind) }
+
+// reportsOf returns what a node sent last of each kind.
+func (d *daemon) reportsOf(name string) (list []admin.NodeReport, err error) {
+	for _, kind := range []string{"failed", "report"} {
+		value, err := d.reports.Get(reportKey(name, kind))
+		if err != nil {
+			return nil, err
+		}
+		if value == nil {
+			continue
+		}
+		var r admin.NodeReport
+		if err := json.Unmarshal(value, &r); err != nil {
+			return nil, fmt.Errorf("report of %s: %w", name, err)
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// withoutSecrets takes the secrets of a node out of what it says: its log may
+// quote its own configuration.
+func (d *daemon) withoutSecrets(name, text string) string {
+	n, ok := d.world.Load().inv.ByName(name)
+	if !ok {
+		return text
+	}
+	return payload.RedactSecrets(n.Payload, text)
+}

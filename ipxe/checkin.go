@@ -1,0 +1,120 @@
+package ipxe
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"bootd/internal/timeline"
+)
+
+// A CheckIn is what a node says of itself.
+type CheckIn struct {
+	Node    string
+	Addr    netip.Addr
+	Kind    string     // one of the kinds of check-ins
+	Release string     // that it runs; empty: it does not say
+	Detail  string     // one line for people; may be empty
+	Text    []byte     // the body of "failed" and "report", at most 64 KiB
+	Values  url.Values // of the others: what their bodies say
+}
+
+// checkIns are the kinds of check-ins. Those whose body is a text, and not
+// values, have true.
+var checkIns = map[string]bool{
+	"installed":  false, // the installer is through
+	"booted":     false, // the system runs
+	"phone-home": false, // the same, by cloud-init's module phone_home
+	"registered": false, // the system registered where it belongs
+	"failed":     true,
+	"report":     true, // what a validation found
+}
+
+// checkIn takes what a node says of itself.
+func (h *handler) checkIn(w *meter, c *call) error {
+	name, _ := h.identify(c.addr)
+	if name == "" {
+		return refuse(http.StatusNotFound, "address %v is no node's", c.addr)
+	}
+	begin := time.Now()
+	in, err := h.readCheckIn(w, c)
+	if err != nil {
+		return err
+	}
+	in.Node = name
+	e := h.event(c, w, begin, timeline.CheckIn)
+	e.Stage, e.Bytes, e.Action = timeline.OS, 0, in.Kind
+	e.Release, e.Detail = in.Release, in.Detail
+	err = h.CheckIn(in)
+	h.record(c, e, err)
+	if err != nil {
+		return err
+	}
+	return plain(w, "ok")
+}
+
+func (h *handler) readCheckIn(w *meter, c *call) (in CheckIn, err error) {
+	in = CheckIn{Addr: c.addr, Kind: c.file}
+	if checkIns[in.Kind] {
+		if in.Text, err = body(w, c.Request); err != nil {
+			return in, err
+		}
+		in.Values = c.URL.Query()
+		if in.Detail = wireText(in.Values.Get("detail")); in.Detail == "" {
+			in.Detail = wireText(lastLine(in.Text))
+		}
+	} else {
+		if in.Values, err = form(w, c.Request); err != nil {
+			return in, err
+		}
+		in.Detail = wireText(in.Values.Get("detail"))
+	}
+	in.Release = wireText(in.Values.Get("release"))
+	return in, nil
+}
+
+// lastLine returns the last line that is not empty: where most programs say why
+// they failed.
+func lastLine(text []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
+}
+
+// body reads a whole body within its bounds.
+func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, refuse(http.StatusRequestEntityTooLarge, "body is longer than %d bytes", maxBody)
+	case err != nil:
+		return nil, refuse(http.StatusBadRequest, "body did not arrive")
+	}
+	return b, nil
+}
+
+// form reads a body of key=value pairs: a form, or lines of plain text.
+func form(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	body, err := body(w, r)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "text/plain") {
+		values, err := url.ParseQuery(strings.TrimSpace(string(body)))
+		if err != nil {
+			return nil, refuse(http.StatusBadRequest, "body is not a form")
+		}
+		return values, nil
+	}
+	values := url.Values{}
+	for line := range strings.Lines(string(body)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			values.Add(key, value)
+		}
+	}
+	return values, nil
+}
