@@ -12,6 +12,11 @@
 // check sums, text files, partial downloads, hidden files, directories such as
 // old, and links to release directories.
 //
+// A release whose manifest says so has another third member in its place: the
+// whole ISO image that it was imported from (.iso), a cpio archive (.img), or
+// none. What the members are called, and what family the system is of, comes
+// from the manifest alone.
+//
 // The three are one Set or none: a member that is missing, unreadable, empty,
 // cut short or of the wrong kind makes a Problem that names it, never a set
 // with a hole, and nothing is ever taken from a second release to fill it.
@@ -67,10 +72,13 @@ type Set struct {
 	Arch         string  `json:"arch,omitempty"` // x86_64, aarch64; empty: the file names carry none
 	Kernel       string  `json:"kernel"`
 	Initrd       string  `json:"initrd"`
-	Squashfs     string  `json:"squashfs"`
+	Squashfs     string  `json:"squashfs"` // the third member, whatever Rootfs says it is; empty: there is none
 	KernelSize   int64   `json:"kernel_size"`
 	InitrdSize   int64   `json:"initrd_size"`
 	SquashfsSize int64   `json:"squashfs_size"`
+
+	Family node.Family `json:"family,omitempty"` // empty: that of source 004
+	Rootfs node.Rootfs `json:"rootfs,omitempty"` // empty: a squashfs
 }
 
 // KernelVersion returns the version in the name of the kernel, such as
@@ -91,7 +99,10 @@ func (s Set) KernelRule() string {
 // be allowed to read: its files, and the directories on the way there, that
 // are not open to all. Each entry is a path and its mode.
 func Closed(root *os.Root, s Set) (list []string) {
-	need := map[string]fs.FileMode{s.Kernel: 0o004, s.Initrd: 0o004, s.Squashfs: 0o004}
+	need := map[string]fs.FileMode{}
+	for _, name := range s.Members() {
+		need[name] = 0o004
+	}
 	for dir := path.Dir(s.Kernel); dir != "."; dir = path.Dir(dir) {
 		need[dir] = 0o001
 	}
@@ -108,7 +119,7 @@ type Problem struct {
 	Role    string `json:"role"`
 	Release string `json:"release,omitempty"` // empty: the directory of the role itself
 	Arch    string `json:"arch,omitempty"`    // as in Set
-	Member  string `json:"member,omitempty"`  // kernel, initrd, squashfs; empty: the whole directory
+	Member  string `json:"member,omitempty"`  // kernel, initrd, squashfs, iso, cpio; empty: the whole directory
 	File    string `json:"file"`              // relative to the root
 	What    string `json:"what"`              // completes the sentence that File begins
 }

@@ -33,6 +33,8 @@ type Import struct {
 	Role     node.Role
 	Keys     Keys        // nil: signatures are not looked at
 	Progress func(int64) // told how many bytes were copied; may be nil
+
+	is Manifest // what is known of the release before its files are copied
 }
 
 // Dir imports the files of a directory.
@@ -105,7 +107,7 @@ func wanted(name string) bool {
 		return true
 	}
 	ext := path.Ext(name)
-	return safeName.MatchString(name) && (ext == ".kernel" || ext == ".squashfs" || ext == ".xz" && strings.HasPrefix(name, "initrd.img-"))
+	return safeName.MatchString(name) && (ext == ".kernel" || ext == ".squashfs" || ext == ".iso" || ext == ".img" || ext == ".xz" && strings.HasPrefix(name, "initrd.img-"))
 }
 
 // stage makes a release of what fill adds, in a hidden directory that becomes
@@ -138,7 +140,7 @@ func (i Import) stage(ctx context.Context, need int64, fill func(add func(string
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return nil, err
 	}
-	var m Manifest
+	m := i.is
 	if err := fill(func(name string, r io.Reader) error { return i.copy(ctx, dir, name, r, &m) }); err != nil {
 		return nil, err
 	}
@@ -222,6 +224,9 @@ func (i Import) remember(parent, final string, m Manifest, sets []Set) ([]Set, e
 	var names []string
 	for k, s := range sets {
 		for _, p := range []*string{&s.Kernel, &s.Initrd, &s.Squashfs} {
+			if *p == "" {
+				continue
+			}
 			*p = path.Join(final, path.Base(*p))
 			f, _ := m.file(path.Base(*p))
 			id, err := identify(i.Root, *p)

@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"bootd/internal/node"
 )
 
 // The members of a set.
@@ -17,10 +20,22 @@ const (
 	kernel   = "kernel"
 	initrd   = "initrd"
 	squashfs = "squashfs"
+	iso      = "iso"
+	cpio     = "cpio"
 )
 
-// headSize covers the last magic number looked at, the one of bzImage.
+// third is what the third member is called in a Problem.
+func third(r node.Rootfs) string { return cmp.Or(string(r), squashfs) }
+
+// headSize covers the last magic number looked at, the one of bzImage; that of
+// an ISO image comes much later.
 const headSize = 0x206
+
+const isoHeadSize = isoVolume + 2048
+
+// isoVolume is where the primary volume descriptor of an ISO image is
+// (ECMA-119, 6.2.1 and 8.4).
+const isoVolume = 16 * 2048
 
 // check reports the size of the file name, or what is wrong with it as a
 // member of that kind. It never blocks on a named pipe.
@@ -35,20 +50,24 @@ func check(root *os.Root, name, member string) (size int64, what string) {
 	if fi.Size() == 0 {
 		return 0, "is empty"
 	}
-	head, err := readHead(root, name)
+	n := headSize
+	if member == iso {
+		n = isoHeadSize
+	}
+	head, err := readHead(root, name, n)
 	if err != nil {
 		return 0, "cannot be read: " + reason(err)
 	}
 	return fi.Size(), fault(member, head, fi.Size())
 }
 
-func readHead(root *os.Root, name string) ([]byte, error) {
+func readHead(root *os.Root, name string, size int) ([]byte, error) {
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	head := make([]byte, headSize)
+	head := make([]byte, size)
 	n, err := io.ReadFull(f, head)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
@@ -99,6 +118,10 @@ func fault(member string, head []byte, size int64) string {
 		return unless(isKernel(head), "Linux kernel", head)
 	case initrd:
 		return unless(isInitrd(head), "initrd (xz, gzip, zstd, lz4 or cpio)", head)
+	case cpio:
+		return unless(isInitrd(head), "cpio archive", head)
+	case iso:
+		return isoFault(head, size)
 	}
 	if !bytes.HasPrefix(head, []byte("hsqs")) {
 		return unless(false, "squashfs image", head)
@@ -109,12 +132,23 @@ func fault(member string, head []byte, size int64) string {
 	return ""
 }
 
+func isoFault(head []byte, size int64) string {
+	if !at(head, isoVolume, "\x01CD001") || len(head) < isoHeadSize {
+		return unless(false, "ISO 9660 image", head)
+	}
+	const volumeSize, sector = 80, 2048
+	if want := int64(binary.LittleEndian.Uint32(head[isoVolume+volumeSize:])) * sector; want > size {
+		return fmt.Sprintf("is cut short: %d of %d bytes", size, want)
+	}
+	return ""
+}
+
 func unless(ok bool, kind string, head []byte) string {
 	if ok {
 		return ""
 	}
 	article := "a"
-	if strings.HasPrefix(kind, "i") {
+	if strings.HasPrefix(strings.ToLower(kind), "i") {
 		article = "an"
 	}
 	return fmt.Sprintf("is not %s %s (begins with %q)", article, kind, firstWord(head))
@@ -159,4 +193,24 @@ func firstWord(head []byte) []byte {
 		head = head[:i]
 	}
 	return head
+}
+
+// kernelVersion returns the version in the header of an x86 kernel (Linux/x86
+// boot protocol 2.00, kernel_version), as uname -r shows it; empty: it has none
+// there.
+func kernelVersion(head []byte) string {
+	const pointer, base = 0x20e, 0x200
+	if !at(head, 0x202, "HdrS") || len(head) < pointer+2 {
+		return ""
+	}
+	begin := base + int(binary.LittleEndian.Uint16(head[pointer:]))
+	if begin == base || begin >= len(head) {
+		return ""
+	}
+	text, _, _ := bytes.Cut(head[begin:], []byte{0})
+	version, _, _ := bytes.Cut(text, []byte(" "))
+	if len(version) > 64 || !safeName.Match(version) {
+		return ""
+	}
+	return string(version)
 }

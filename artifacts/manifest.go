@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"aead.dev/minisign"
+
+	"bootd/internal/node"
 )
 
 // Names of the manifest of a release and of its signature, in its directory.
@@ -33,6 +35,19 @@ type Manifest struct {
 	Role    string         `json:"role"`
 	Release string         `json:"release"`
 	Files   []ManifestFile `json:"files"` // in the order of their names
+
+	Family node.Family `json:"family,omitempty"` // empty: that of source 004
+	Rootfs node.Rootfs `json:"rootfs,omitempty"` // the third member; empty: a squashfs
+	Source *Source     `json:"source,omitempty"` // nil: the files came as they are
+}
+
+// A Source is the ISO image that a release was imported from.
+type Source struct {
+	Name   string  `json:"name"`  // of its file
+	Label  string  `json:"label"` // of its volume
+	Size   int64   `json:"size"`  // bytes
+	SHA256 string  `json:"sha256"`
+	Baked  []Baked `json:"baked,omitempty"`
 }
 
 // A ManifestFile is one file of a release.
@@ -60,6 +75,20 @@ func (m Manifest) encode() []byte {
 	return append(data, '\n')
 }
 
+// Kind returns the family of the release in a directory, and what its third
+// member is, by its manifest. A directory without one has a release of source
+// 004.
+func Kind(root *os.Root, dir string) (node.Family, node.Rootfs, error) {
+	m, err := readManifest(root, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", node.Squashfs, nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("%s: %s", path.Join(dir, ManifestName), reason(err))
+	}
+	return m.Family, m.Rootfs, nil
+}
+
 // readManifest reads the manifest in dir. The error wraps fs.ErrNotExist where
 // there is none.
 func readManifest(root *os.Root, dir string) (Manifest, error) {
@@ -78,6 +107,12 @@ func decodeManifest(data []byte) (m Manifest, err error) {
 		if sum, err := hex.DecodeString(f.SHA256); err != nil || len(sum) != sha256.Size || !safeName.MatchString(f.Name) || f.Size < 0 {
 			return Manifest{}, fmt.Errorf("entry %q is not a file with size and SHA-256", f.Name)
 		}
+	}
+	if m.Family != "" && !slices.Contains(node.Families(), m.Family) {
+		return Manifest{}, fmt.Errorf("family %q is not known", m.Family)
+	}
+	if _, err := node.ParseRootfs(string(m.Rootfs)); err != nil {
+		return Manifest{}, fmt.Errorf("rootfs: %w", err)
 	}
 	return m, nil
 }
@@ -213,7 +248,12 @@ func Verified(root *os.Root, s Set) bool {
 }
 
 // Members returns the paths of the files of a set.
-func (s Set) Members() []string { return []string{s.Kernel, s.Initrd, s.Squashfs} }
+func (s Set) Members() []string {
+	if s.Rootfs == node.NoRootfs {
+		return []string{s.Kernel, s.Initrd}
+	}
+	return []string{s.Kernel, s.Initrd, s.Squashfs}
+}
 
 // Size returns the size of all members.
 func (s Set) Size() int64 { return s.KernelSize + s.InitrdSize + s.SquashfsSize }

@@ -79,9 +79,9 @@ func (c *Catalog) addFiles(root *os.Root, dir, id string) {
 		c.problem(Problem{Release: id, File: path.Join(dir, ManifestName), What: "cannot be read: " + reason(err)})
 		return
 	}
-	found := sortOut(entries, id, c.Role.Squashfs)
+	found := sortOut(entries, id, c.Role.Squashfs, c.manifest.Rootfs)
 	if len(found) == 0 {
-		c.problem(Problem{Release: id, File: dir, What: "holds no kernel, initrd or squashfs of this release"})
+		c.problem(Problem{Release: id, File: dir, What: "holds no kernel, initrd or " + third(c.manifest.Rootfs) + " of this release"})
 	}
 	for _, arch := range archs {
 		if files, ok := found[arch]; ok {
@@ -95,10 +95,10 @@ func (c *Catalog) addFiles(root *os.Root, dir, id string) {
 type files map[string][]string
 
 // sortOut groups the files of a release directory by architecture.
-func sortOut(entries []fs.DirEntry, id string, bases []string) map[string]files {
+func sortOut(entries []fs.DirEntry, id string, bases []string, kind node.Rootfs) map[string]files {
 	found := map[string]files{}
 	for _, e := range entries {
-		member, arch, ok := classify(e.Name(), id, bases)
+		member, arch, ok := classify(e.Name(), id, bases, kind)
 		if !ok {
 			continue
 		}
@@ -108,16 +108,16 @@ func sortOut(entries []fs.DirEntry, id string, bases []string) map[string]files 
 		found[arch][member] = append(found[arch][member], e.Name())
 	}
 	for _, f := range found {
-		slices.SortFunc(f[squashfs], func(a, b string) int {
-			return cmp.Compare(squashfsRank(a, id, bases), squashfsRank(b, id, bases))
+		slices.SortFunc(f[third(kind)], func(a, b string) int {
+			return cmp.Compare(thirdRank(a, id, bases, kind), thirdRank(b, id, bases, kind))
 		})
 	}
 	return found
 }
 
-// squashfsRank orders squashfs files: secure ones first, then as in the role.
-func squashfsRank(name, id string, bases []string) int {
-	stem, _, _ := split(name, ".squashfs", id)
+// thirdRank orders third members: secure ones first, then as in the role.
+func thirdRank(name, id string, bases []string, kind node.Rootfs) int {
+	stem, _, _ := split(name, kind.Ext(), id)
 	base, secure := strings.CutPrefix(stem, "secure-")
 	rank := slices.Index(bases, base)
 	if !secure {
@@ -126,8 +126,9 @@ func squashfsRank(name, id string, bases []string) int {
 	return rank
 }
 
-// classify reports which member of the release id a file is by its name.
-func classify(name, id string, bases []string) (member, arch string, ok bool) {
+// classify reports which member of the release id a file is by its name, where
+// the third is of that kind.
+func classify(name, id string, bases []string, kind node.Rootfs) (member, arch string, ok bool) {
 	if hidden(name) {
 		return "", "", false
 	}
@@ -137,8 +138,11 @@ func classify(name, id string, bases []string) (member, arch string, ok bool) {
 	if stem, arch, ok := split(name, ".xz", id); ok && stem == "initrd.img" {
 		return initrd, arch, true
 	}
-	if stem, arch, ok := split(name, ".squashfs", id); ok && slices.Contains(bases, strings.TrimPrefix(stem, "secure-")) {
-		return squashfs, arch, true
+	if kind == node.NoRootfs {
+		return "", "", false
+	}
+	if stem, arch, ok := split(name, kind.Ext(), id); ok && slices.Contains(bases, strings.TrimPrefix(stem, "secure-")) {
+		return third(kind), arch, true
 	}
 	return "", "", false
 }
@@ -163,11 +167,13 @@ func split(name, ext, id string) (stem, arch string, ok bool) {
 
 // addSet adds the set made of files, or what keeps it from being one.
 func (c *Catalog) addSet(root *os.Root, dir, id, arch string, f files) {
-	set := Set{Role: c.Role.Name, Release: id, Channel: ChannelOf(id), Arch: arch}
+	set := Set{Role: c.Role.Name, Release: id, Channel: ChannelOf(id), Arch: arch, Family: c.manifest.Family, Rootfs: c.manifest.Rootfs}
 	before := len(c.Problems)
 	set.Kernel, set.KernelSize = c.member(root, dir, id, arch, kernel, f)
 	set.Initrd, set.InitrdSize = c.member(root, dir, id, arch, initrd, f)
-	set.Squashfs, set.SquashfsSize = c.member(root, dir, id, arch, squashfs, f)
+	if set.Rootfs != node.NoRootfs {
+		set.Squashfs, set.SquashfsSize = c.member(root, dir, id, arch, third(set.Rootfs), f)
+	}
 	if len(c.Problems) == before {
 		c.Sets = append(c.Sets, set)
 	}
@@ -179,7 +185,7 @@ func (c *Catalog) member(root *os.Root, dir, id, arch, member string, f files) (
 	names := f[member]
 	switch {
 	case len(names) == 0:
-		p.File, p.What = path.Join(dir, expected(member, id, arch, c.Role.Squashfs)), "is missing"
+		p.File, p.What = path.Join(dir, expected(member, id, arch, c.Role.Squashfs, c.manifest.Rootfs)), "is missing"
 	case member == kernel && len(names) > 1:
 		// The initrd holds modules for one of them, and nothing says which.
 		p.File, p.What = path.Join(dir, names[0]), "and "+names[1]+" are both there: keep one"
@@ -201,7 +207,7 @@ func (c *Catalog) member(root *os.Root, dir, id, arch, member string, f files) (
 }
 
 // expected returns the name that a missing member should have.
-func expected(member, id, arch string, bases []string) string {
+func expected(member, id, arch string, bases []string, kind node.Rootfs) string {
 	if arch != "" {
 		id += "-" + arch
 	}
@@ -211,5 +217,5 @@ func expected(member, id, arch string, bases []string) string {
 	case initrd:
 		return "initrd.img-" + id + ".xz"
 	}
-	return strings.Join(bases, "|") + "-" + id + ".squashfs"
+	return strings.Join(bases, "|") + "-" + id + kind.Ext()
 }

@@ -428,7 +428,7 @@ func (l Links) current() (Current, error) {
 	}
 	return Current{
 		Dir: dir, Release: id,
-		Kernel: l.Kernel[len("../"):], Initrd: l.Initrd[len("../"):], Squashfs: l.Rootfs[len("../"):],
+		Kernel: l.Kernel[len("../"):], Initrd: l.Initrd[len("../"):], Squashfs: strings.TrimPrefix(l.Rootfs, "../"),
 	}, nil
 }
 

@@ -5,6 +5,8 @@
 //	<root>/ncn-m001/initrd.img.xz -> ../ephemeral/data/k8s/0.0.8/initrd.img-0.0.8.xz
 //	<root>/ncn-m001/rootfs        -> ../ephemeral/data/k8s/0.0.8/kubernetes-0.0.8.squashfs
 //
+// There is no rootfs where the manifest of the release says that it has none.
+//
 // The links of a node switch together. Its new directory is built beside the
 // old one as .ncn-m001.new, made durable, and exchanged with it in one system
 // call, so that whoever opens the directory sees one release, before, while
@@ -96,9 +98,12 @@ func (l Links) Release() string {
 }
 
 // release returns the directory of the role and the release id that the links
-// share.
+// share. That there is no root file system is for resolve to judge.
 func (l Links) release() (dir, id string, err error) {
 	for _, k := range l.each() {
+		if k.name == Rootfs && k.target == "" {
+			continue
+		}
 		d, i, err := parseTarget(k.target)
 		if err != nil {
 			return "", "", fmt.Errorf("%s: %w", k.name, err)

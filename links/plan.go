@@ -135,7 +135,10 @@ func (t *Tree) memoTargets() func(Wanted) (Links, error) {
 		q := question{w.Set, aliases(w.Aliases)}
 		r, ok := known[q]
 		if !ok {
-			r.links = Links{Kernel: "../" + w.Set.Kernel, Initrd: "../" + w.Set.Initrd, Rootfs: "../" + w.Set.Squashfs, Aliases: q.aliases}
+			r.links = Links{Kernel: "../" + w.Set.Kernel, Initrd: "../" + w.Set.Initrd}
+			if w.Set.Squashfs != "" {
+				r.links.Rootfs, r.links.Aliases = "../"+w.Set.Squashfs, q.aliases
+			}
 			r.err = t.checkLinks(r.links)
 			known[q] = r
 		}

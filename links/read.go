@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
+
+	"bootd/artifacts"
+	"bootd/internal/node"
 )
 
 // A Current is what a node boots by its boot directory. Paths are relative to
@@ -16,7 +20,7 @@ type Current struct {
 	Release  string
 	Kernel   string
 	Initrd   string
-	Squashfs string
+	Squashfs string // or what is in its place; empty: the release has none
 }
 
 // errReplaced is returned when a boot directory was exchanged for another one
@@ -59,7 +63,7 @@ func (t *Tree) current(name string) (Current, error) {
 		return Current{}, t.unlessReplaced(name, info, err)
 	}
 	if err := t.resolve(l); err != nil {
-		return Current{}, err
+		return Current{}, t.unlessReplaced(name, info, err)
 	}
 	return l.current()
 }
@@ -134,6 +138,12 @@ func notLink(dir *os.Root, name string, err error) string {
 // never wrap fs.ErrNotExist, which is kept for a missing boot directory.
 func (t *Tree) resolve(l Links) error {
 	for _, k := range l.each() {
+		if k.target == "" { // the root file system, or an alias of it
+			if err := t.hasNoRootfs(l); err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			continue
+		}
 		fi, err := t.root.Stat(strings.TrimPrefix(k.target, "../"))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -143,6 +153,19 @@ func (t *Tree) resolve(l Links) error {
 		case !fi.Mode().IsRegular():
 			return fmt.Errorf("%s: leads to %q, which is not a file", k.name, k.target)
 		}
+	}
+	return nil
+}
+
+// hasNoRootfs reports why a boot directory without a root file system has a
+// hole: its release has one, or does not say.
+func (t *Tree) hasNoRootfs(l Links) error {
+	_, kind, err := artifacts.Kind(t.root, path.Dir(strings.TrimPrefix(l.Kernel, "../")))
+	switch {
+	case err != nil:
+		return err
+	case kind != node.NoRootfs:
+		return errors.New("there is no such link")
 	}
 	return nil
 }
