@@ -110,6 +110,19 @@ func (s *Records) change(node string, f func(Record) (Record, error)) (was, is R
 	return was, is, nil
 }
 
+// Forget takes the record of a node away: what is known by that name from then
+// on is another machine, or none.
+func (s *Records) Forget(node string) error {
+	e := s.entry(node)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := s.table.Apply([]store.Change{{Key: []byte(node)}}); err != nil {
+		return fmt.Errorf("deployment of %s: %w", node, err)
+	}
+	e.rec = Record{}
+	return nil
+}
+
 // durable returns what of a record goes to the disk.
 func durable(r Record) Record {
 	r.Sent = false

@@ -52,6 +52,27 @@ func TestRecordsFullDisk(t *testing.T) {
 	}
 }
 
+// A record that is forgotten is forgotten after a restart too, and not when the
+// disk does not take it.
+func TestRecordsForget(t *testing.T) {
+	d := &disk{records: map[string]string{}}
+	s := openRecords(t, d)
+	if _, _, err := s.Observe(t0, "n1", deploy.RulesOf(edge), deploy.Sign{Kind: deploy.ToArm}); err != nil {
+		t.Fatal(err)
+	}
+	d.fail = errors.New("no space left on device")
+	if err := s.Forget("n1"); err == nil || s.Get("n1").Phase != deploy.Armed {
+		t.Errorf("full disk: got %v, %v, want that it stays armed", err, s.Get("n1").Phase)
+	}
+	d.fail = nil
+	if err := s.Forget("n1"); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := s.Get("n1"), openRecords(t, d).Get("n1"); a != (deploy.Record{}) || b != a {
+		t.Errorf("got %+v, after a restart %+v, want nothing", a, b)
+	}
+}
+
 // A record that cannot be read is no reason to begin anew: that could install
 // a machine that runs.
 func TestRecordsDamaged(t *testing.T) {

@@ -89,6 +89,25 @@ func (l *Leases) End(a netip.Addr, at time.Time) (was Lease, changes []store.Cha
 	return was, []store.Change{r.put()}, true
 }
 
+// Forget takes all that is known of an address away: its lease, in force or
+// not, and an offer of it. Whoever may have it next gets it at once. It reports
+// whether there was a lease, and returns it as it was.
+func (l *Leases) Forget(a netip.Addr, at time.Time) (was Lease, changes []store.Change, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expireLocked(at.Unix())
+	if o := l.offered[number(a)]; o != nil {
+		l.withdrawLocked(o)
+	}
+	r := l.byAddr[number(a)]
+	if r == nil {
+		return Lease{}, nil, false
+	}
+	was = r.view()
+	l.dropLocked(r)
+	return was, []store.Change{remove(r.addr)}, true
+}
+
 // An Outcome is what became of a lease that was granted.
 type Outcome uint8
 

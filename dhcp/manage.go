@@ -67,6 +67,28 @@ func (s *Server) Free(a netip.Addr) (was Lease, ok bool, err error) {
 	return was, true, nil
 }
 
+// Forget makes an address free for whoever may have it next, at once: its
+// lease, in force or not, is gone, and so is who had it. Whoever uses the
+// address is not asked. When it returns, that is on disk. It reports whether
+// there was a lease, and returns it as it was.
+func (s *Server) Forget(a netip.Addr) (was Lease, ok bool, err error) {
+	now, serving := s.now()
+	if !serving {
+		return Lease{}, false, ErrNotServing
+	}
+	was, changes, ok := s.Leases.Forget(a, now)
+	if !ok {
+		return Lease{}, false, nil
+	}
+	if err := s.order(changes); err != nil {
+		return was, true, err
+	}
+	if was.Active(now) {
+		s.byHand(timeline.Freed, was)
+	}
+	return was, true, nil
+}
+
 // byHand records what an administrator did to a machine's lease.
 func (s *Server) byHand(step timeline.Step, l Lease) {
 	name := s.settings.Load().machines.Find(Client{MAC: l.MAC}).Name

@@ -388,3 +388,34 @@ func TestKeyString(t *testing.T) {
 		}
 	}
 }
+
+// An address that is forgotten is the next machine's at once, while one that is
+// only freed waits for a machine that may still use it.
+func TestForget(t *testing.T) {
+	one(t, func(b *bench) {
+		addr := b.lease(m1)
+		ask := func() netip.Addr {
+			return yiaddr(b.must(discover(m2, withAddr(optRequestedAddr, addr)), dhcpv4.MessageTypeOffer))
+		}
+		if _, ok, err := b.server.Free(addr); !ok || err != nil {
+			t.Fatalf("Free: got %v, %v", ok, err)
+		}
+		if got := ask(); got == addr {
+			t.Errorf("after Free: got %v, which its machine had a moment ago", got)
+		}
+		if was, ok, err := b.server.Forget(addr); err != nil || !ok || was.MAC != m1 {
+			t.Fatalf("got %+v, %v, %v, want what is left of the lease of %v", was, ok, err, m1)
+		}
+		if got := b.onDisk(); len(got) != 0 {
+			t.Errorf("on disk: got %v, want nothing", got)
+		}
+		if _, ok, err := b.server.Forget(addr); ok || err != nil {
+			t.Errorf("again: got %v, %v, want false, nil", ok, err)
+		}
+		b.must(discover(m1, withAddr(optRequestedAddr, addr)), dhcpv4.MessageTypeOffer)
+		b.server.Forget(addr) // withdraws the offer
+		if outcome, _, err := b.server.Assign(Lease{Addr: addr, MAC: m2}); outcome != Added || err != nil {
+			t.Errorf("to another machine: got %v, %v, want that it is leased", outcome, err)
+		}
+	})
+}

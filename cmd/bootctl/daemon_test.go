@@ -29,6 +29,7 @@ type rest struct{ admin.Backend }
 type site struct {
 	rest
 	book
+	stable
 	nodes  []admin.Status // without what the events tell
 	events map[string][]timeline.Event
 	rivals []admin.Rival
@@ -98,7 +99,7 @@ func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 }
 
 // sites are the daemons that a script may start, by name.
-var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "rivals": rivalSite, "alone": aloneSite}
+var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite}
 
 // daemonCmd is the command "daemon SITE": it serves SITE on $WORK/bootd.sock
 // until the end of the script.

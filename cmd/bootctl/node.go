@@ -1,9 +1,17 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+
 	"github.com/spf13/cobra"
 
+	"bootd/internal/admin"
 	"bootd/internal/cli"
+	"bootd/internal/node"
 )
 
 // nodeCommand is the group of what is done to one node. Each of its commands is
@@ -12,7 +20,286 @@ func nodeCommand() *cobra.Command {
 	cmd := cli.Group(&cobra.Command{
 		Use:   "node",
 		Short: "See and change the nodes",
+		Long: `Shows and changes the inventory. Nodes are written in the configuration file by
+hand, and by these commands in nodes.yaml of the daemon's state directory, where
+each key wins over the same key of the node in the configuration file. A change
+is on disk and in force when it is reported.`,
+		Example: "  bootctl node list\n  bootctl node add ncn-w004 --role kubernetes --mac 52:54:00:aa:bb:04",
 	})
 	cmd.AddCommand(deploymentCommands()...)
+	cmd.AddCommand(nodeListCommand(), nodeShowCommand(), nodeAddCommand(), nodeReplaceCommand(), nodeRemoveCommand())
 	return cmd
+}
+
+func nodeListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list [flags]",
+		Short: "List the nodes and where they are written",
+		Long: `Lists the nodes in the order of the configuration, with the files and lines
+where they are written. bootctl status tells how they stand.`,
+		Example: "  bootctl node list",
+		Args:    cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, err := client(cmd).Nodes(cmd.Context())
+			switch {
+			case err != nil:
+				return explained(err)
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), list)
+			}
+			return printNodes(cmd.OutOrStdout(), list)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
+	return cmd
+}
+
+func printNodes(w io.Writer, list []admin.Node) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "No node is in the inventory.")
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tROLE\tADDRESS\tMAC\tBMC\tWRITTEN IN")
+	for _, n := range list {
+		addr := ""
+		if n.Addr.IsValid() {
+			addr = n.Addr.String()
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cli.Printable(n.Name), cli.Printable(n.Role), dash(addr), macsShort(n.MACs), dash(text(n.BMC)), cli.Printable(n.From))
+	}
+	return t.Flush()
+}
+
+// macsShort is a list of MACs in the width of a column.
+func macsShort(macs []node.MAC) string {
+	if len(macs) > 1 {
+		return fmt.Sprintf("%v +%d", macs[0], len(macs)-1)
+	}
+	return fmt.Sprint(macs[0])
+}
+
+func nodeShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show NODE [flags]",
+		Short:   "Show a node and where each of its keys comes from",
+		Long:    "Shows what the inventory says of a node, with the file and line that each key\ncounts from. What has none is of its role, or a default.",
+		Example: "  bootctl node show ncn-w001",
+		Args:    one("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			list, err := client(cmd).Nodes(cmd.Context())
+			if err != nil {
+				return explained(err)
+			}
+			i := slices.IndexFunc(list, func(n admin.Node) bool { return n.Name == args[0] })
+			switch {
+			case i < 0:
+				return cli.Hint(fmt.Errorf("there is no node %q", args[0]), "bootctl node list shows the nodes, bootctl status other machines too")
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), list[i])
+			}
+			return showNode(cmd.OutOrStdout(), &list[i])
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	return cmd
+}
+
+func showNode(w io.Writer, n *admin.Node) error {
+	var macs, tags []string
+	for _, m := range n.MACs {
+		macs = append(macs, m.String())
+	}
+	for name, value := range n.Tags {
+		tags = append(tags, name+"="+value)
+	}
+	slices.Sort(tags)
+	addr, uuid := "", ""
+	if n.Addr.IsValid() {
+		addr = n.Addr.String()
+	}
+	if !n.UUID.IsZero() {
+		uuid = n.UUID.String()
+	}
+	fmt.Fprintln(w, cli.Printable(n.Name))
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range []struct {
+		key    string
+		values []string
+	}{
+		{"role", []string{n.Role}}, {"macs", macs}, {"bmc", []string{text(n.BMC)}}, {"uuid", []string{uuid}}, {"serial", []string{n.Serial}},
+		{"address", []string{addr}}, {"boot", []string{n.Boot}}, {"release", []string{n.Release}}, {"args", []string{n.Args}},
+		{"loader", []string{n.Loader}}, {"tags", tags},
+	} {
+		if len(row.values) == 0 || row.values[0] == "" {
+			continue
+		}
+		for i, v := range row.values {
+			key := row.key
+			if i > 0 {
+				key = ""
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\n", key, cli.Printable(v), dash(cli.Printable(n.Keys[row.key])))
+		}
+	}
+	return t.Flush()
+}
+
+// A nodeEdit is the flags that say what is to be written of a node.
+type nodeEdit struct {
+	role, bmc, uuid, serial, addr string
+	macs, tags                    []string
+	dry, json                     bool
+}
+
+// hardware adds the flags of what belongs to a machine.
+func (e *nodeEdit) hardware(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringSliceVar(&e.macs, "mac", nil, "`MAC` address of a NIC that it may boot from; again for each further one")
+	f.StringVar(&e.bmc, "bmc-mac", "", "`MAC` address of its BMC")
+	f.StringVar(&e.uuid, "uuid", "", "`UUID` of its SMBIOS")
+	f.StringVar(&e.serial, "serial", "", "serial `NUMBER` of its SMBIOS")
+}
+
+func (e *nodeEdit) common(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&e.dry, "dry-run", false, "say what would change, and change nothing")
+	cmd.Flags().BoolVar(&e.json, "json", false, "print what changed as a JSON object")
+}
+
+// keys are the flags that were given, as keys of the configuration.
+func (e *nodeEdit) keys() map[string][]string {
+	keys := map[string][]string{}
+	for key, value := range map[string]string{"role": e.role, "bmc": e.bmc, "uuid": e.uuid, "serial": e.serial, "address": e.addr} {
+		if value != "" {
+			keys[key] = []string{value}
+		}
+	}
+	for key, values := range map[string][]string{"macs": e.macs, "tags": e.tags} {
+		if len(values) > 0 {
+			keys[key] = values
+		}
+	}
+	return keys
+}
+
+func nodeAddCommand() *cobra.Command {
+	var e nodeEdit
+	cmd := &cobra.Command{
+		Use:   "add NODE --role ROLE --mac MAC [flags]",
+		Short: "Add a node to the inventory",
+		Long: `Adds a node, such as a machine that bootctl status shows by its MAC address. The
+keys have the rules of the configuration file. bootctl set-links then links what
+it boots. A node that is there already, just so, is left alone.`,
+		Example: "  bootctl node add ncn-w004 --role kubernetes --mac 52:54:00:aa:bb:04 --mac 52:54:00:aa:bb:05 --address 10.1.0.14 --tag rack=r12",
+		Args:    one("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case e.role == "":
+				return cli.UsageError(cmd, errors.New("--role is missing"))
+			case len(e.macs) == 0:
+				return cli.UsageError(cmd, errors.New("--mac is missing"))
+			}
+			change, err := client(cmd).SetNode(cmd.Context(), admin.NodeRequest{Name: args[0], Keys: e.keys()}, e.dry)
+			return e.report(cmd, "added", change, err)
+		},
+	}
+	e.hardware(cmd)
+	f := cmd.Flags()
+	f.StringVar(&e.role, "role", "", "`ROLE`, which says what it boots")
+	f.StringVar(&e.addr, "address", "", "IPv4 `ADDRESS` that is kept for it (default: any of a pool)")
+	f.StringArrayVar(&e.tags, "tag", nil, "`NAME=VALUE` for its payload; again for each further one")
+	e.common(cmd)
+	return cmd
+}
+
+func nodeReplaceCommand() *cobra.Command {
+	var e nodeEdit
+	cmd := &cobra.Command{
+		Use:   "replace NODE --mac MAC [flags]",
+		Short: "Give a node other hardware",
+		Long: `Makes another machine the node: it gets the name, role, address, release, pins
+and tags, and boots what the old one would have booted. What is not said of the
+new hardware is not known of it: also say --bmc-mac, for one, when only a NIC
+was replaced. The old machine is unknown from then on, and the lease that it has
+on the node's address is ended; switch it off, since bootd leases no address
+that a machine answers on.
+
+A second call with the same arguments changes nothing.`,
+		Example: "  bootctl node replace ncn-w001 --mac 52:54:00:aa:bb:11 --bmc-mac 52:54:00:cc:dd:11 --dry-run",
+		Args:    one("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(e.macs) == 0 {
+				return cli.UsageError(cmd, errors.New("--mac is missing"))
+			}
+			change, err := client(cmd).ReplaceNode(cmd.Context(), admin.NodeRequest{Name: args[0], Keys: e.keys()}, e.dry)
+			return e.report(cmd, "replaced", change, err)
+		},
+	}
+	e.hardware(cmd)
+	e.common(cmd)
+	return cmd
+}
+
+func nodeRemoveCommand() *cobra.Command {
+	var e nodeEdit
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "remove NODE [flags]",
+		Short: "Take a node out of the inventory",
+		Long: `Removes a node that bootctl node add wrote. One that is written in the
+configuration file is removed there. The machine is unknown from then on. Its
+boot directory stays until bootctl links prune. A node that is booting just now
+is not removed.`,
+		Example: "  bootctl node remove ncn-w004 --dry-run",
+		Args:    one("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			change, err := client(cmd).RemoveNode(cmd.Context(), args[0], force, e.dry)
+			return e.report(cmd, "removed", change, err)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "even while it is booting")
+	e.common(cmd)
+	return cmd
+}
+
+// report prints what a command changed, so nothing when that is nothing.
+func (e *nodeEdit) report(cmd *cobra.Command, done string, c admin.NodeChange, err error) error {
+	if err != nil {
+		return explained(err)
+	}
+	w := cmd.OutOrStdout()
+	switch {
+	case e.json:
+		return printJSON(w, c)
+	case c.Node == "":
+		return nil
+	case e.dry:
+		done = "would be " + done
+	}
+	fmt.Fprintln(w, cli.Printable(c.Node), done)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, k := range c.Keys {
+		fmt.Fprintf(t, "  %s\t%s\n", k.Key, cli.Printable(between(k)))
+	}
+	for i := range c.Ended {
+		fmt.Fprintf(t, "  lease\t%s ends\n", cli.Printable(described(&c.Ended[i])))
+	}
+	for i := range c.Given {
+		fmt.Fprintf(t, "  lease\t%s begins\n", cli.Printable(described(&c.Given[i])))
+	}
+	return t.Flush()
+}
+
+// between says what became of a key.
+func between(k admin.KeyChange) string {
+	switch {
+	case k.Old == "":
+		return k.New
+	case k.New == "":
+		return k.Old + " -> none"
+	}
+	return k.Old + " -> " + k.New
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -54,13 +55,15 @@ const maxConnections = 2048
 // A daemon is everything that runs. open binds and loads, run serves; in
 // between nothing answers anybody.
 type daemon struct {
-	cfg     *config.Config // in force; only reload changes it
+	cfg     *config.Config // in force; see change
 	file    string
 	level   *slog.LevelVar
-	load    func() (*config.Config, error)
+	load    func() (*config.Draft, error)
 	log     *slog.Logger
 	started time.Time
 
+	change     sync.Mutex        // held by whoever changes the configuration, or what it is read from
+	sum        [sha256.Size]byte // of the configuration file that was read last
 	world      atomic.Pointer[world]
 	reloadErr  atomic.Pointer[string]
 	strangers  *rate.Limiter
@@ -150,7 +153,7 @@ func (d *daemon) openRoot() (err error) {
 }
 
 func (d *daemon) newWorld(cfg *config.Config) *world {
-	return &world{inv: cfg.Inventory, tree: d.tree, kernels: cfg.Kernels, signers: cfg.Signers, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, retries: cfg.Retries, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
+	return &world{cfg: cfg, inv: cfg.Inventory, tree: d.tree, kernels: cfg.Kernels, signers: cfg.Signers, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, retries: cfg.Retries, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
 }
 
 const damagedHint = "move the directory away to start with no leases: machines keep their addresses when they ask for them again"
@@ -343,7 +346,7 @@ func (d *daemon) components() []component {
 		{"admin", d.serveHTTP(&http.Server{Handler: admin.Handler(d), ReadHeaderTimeout: 5 * time.Second}, d.admin)},
 	}
 	list = append(list, d.leaseFollowers()...)
-	list = append(list, component{"follow", d.follow}, component{"deployments", d.watchDeadlines})
+	list = append(list, component{"follow", d.follow}, component{"deployments", d.watchDeadlines}, component{"configuration", d.watchConfig})
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{

@@ -59,7 +59,10 @@ func configCommand(stdout io.Writer) *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			_, err := loadFile(args[0])
+			draft, err := config.Open(args[0], rules())
+			if err == nil {
+				_, err = checked(draft)
+			}
 			return err
 		},
 	}, &cobra.Command{
@@ -75,9 +78,13 @@ func configCommand(stdout io.Writer) *cobra.Command {
 	return cmd
 }
 
-// loadFile reads a configuration with the rules of every room.
-func loadFile(path string) (*config.Config, error) {
-	cfg, err := config.Load(path, config.CheckArgs(ipxe.CheckArgs))
+// rules are those of the rooms that config does not know.
+func rules() config.Option { return config.CheckArgs(ipxe.CheckArgs) }
+
+// checked returns the configuration that a draft is, or all that is wrong with
+// it.
+func checked(draft *config.Draft) (*config.Config, error) {
+	cfg, err := draft.Config()
 	var faults config.Faults
 	if errors.As(err, &faults) {
 		noun := "faults"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"slices"
@@ -20,11 +21,16 @@ func (d *daemon) reloadOn(ctx context.Context, hup <-chan os.Signal) error {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			notify(d.log, reloading())
-			d.reload()
-			notify(d.log, systemd.SdNotifyReady)
+			d.reloadNow()
 		}
 	}
+}
+
+// reloadNow reloads, and tells systemd of it.
+func (d *daemon) reloadNow() {
+	notify(d.log, reloading())
+	d.reload()
+	notify(d.log, systemd.SdNotifyReady)
 }
 
 // reloading is the message that systemd's Type=notify-reload asks for: with
@@ -40,24 +46,44 @@ func reloading() string {
 // reload puts a new configuration in force, or keeps the last good one and
 // says why.
 func (d *daemon) reload() {
-	cfg, err := resolved(d.load)
+	d.change.Lock()
+	defer d.change.Unlock()
+	draft, sum, err := d.draft()
+	var cfg *config.Config
+	if err == nil {
+		cfg, err = resolve(draft)
+	}
 	if err == nil {
 		err = unchangeable(d.cfg, cfg)
 	}
 	if err != nil {
 		text := err.Error()
+		d.sum = sum
 		d.reloadErr.Store(&text)
 		d.reloadGood.Set(0)
 		d.log.Error("configuration not reloaded: the last good one stays in force", "err", err)
 		return
 	}
-	d.cfg = cfg
+	d.enforceLocked(cfg, sum)
+	d.log.Info("configuration reloaded", "subnets", len(cfg.Subnets), "nodes", len(cfg.Inventory.Nodes()))
+}
+
+// draft reads the files, and returns the sum of the configuration file as it was
+// before.
+func (d *daemon) draft() (*config.Draft, [sha256.Size]byte, error) {
+	sum := sumOf(d.file)
+	draft, err := d.load()
+	return draft, sum, err
+}
+
+// enforceLocked puts a configuration in force that is what the files say.
+func (d *daemon) enforceLocked(cfg *config.Config, sum [sha256.Size]byte) {
+	d.cfg, d.sum = cfg, sum
 	d.level.Set(cfg.Log.Level)
 	d.world.Store(d.newWorld(cfg))
 	d.dhcp.Configure(subnets(cfg), classes(cfg), d.world.Load())
 	d.reloadErr.Store(nil)
 	d.reloadGood.Set(1)
-	d.log.Info("configuration reloaded", "subnets", len(cfg.Subnets), "nodes", len(cfg.Inventory.Nodes()))
 }
 
 // unchangeable names what a reload cannot change, because sockets and files

@@ -22,8 +22,8 @@ import (
 const runHelp = `Run serves DHCP, TFTP and the HTTP boot plane until SIGTERM or SIGINT.
 
 With --config, or with neither --config nor --interface, it reads a
-configuration file (default /etc/bootd/bootd.yaml), and again on SIGHUP; a file
-that is wrong then keeps the last good one in force. With --interface and
+configuration file (default /etc/bootd/bootd.yaml), and again on SIGHUP and
+when it changes; a file that is wrong then keeps the last good one in force. With --interface and
 --range it needs no file: every machine on that interface gets an address and
 the discovery script. With --proxy instead of --range another DHCP server, on
 this host or another, leases the addresses.
@@ -40,7 +40,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run", Short: "Serve until stopped", Long: runHelp, Example: runExample, Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			load, err := loader(cmd, file, flags)
+			file, load, err := loader(cmd, file, flags)
 			if err != nil {
 				return err
 			}
@@ -62,20 +62,21 @@ func runCommand(stderr io.Writer) *cobra.Command {
 
 const defaultConfig = "/etc/bootd/bootd.yaml"
 
-// loader returns how to read the configuration, now and at every reload.
-func loader(cmd *cobra.Command, file string, flags config.Flags) (func() (*config.Config, error), error) {
+// loader returns the configuration file, which is empty where the flags say it
+// all, and how to read the configuration, now and at every reload.
+func loader(cmd *cobra.Command, file string, flags config.Flags) (string, func() (*config.Draft, error), error) {
 	bare := flags != config.Flags{}
 	switch {
 	case bare && file != "":
-		return nil, cli.UsageError(cmd, errors.New("--config goes with none of the other flags: set them in the file"))
+		return "", nil, cli.UsageError(cmd, errors.New("--config goes with none of the other flags: set them in the file"))
 	case bare && flags.Interface == "":
-		return nil, cli.UsageError(cmd, errors.New("--interface is missing"))
+		return "", nil, cli.UsageError(cmd, errors.New("--interface is missing"))
 	case bare:
-		return func() (*config.Config, error) { return config.FromFlags(flags) }, nil
+		return "", func() (*config.Draft, error) { return config.OpenFlags(flags, rules()) }, nil
 	case file == "":
 		file = defaultConfig
 	}
-	return func() (*config.Config, error) { return loadFile(file) }, nil
+	return file, func() (*config.Draft, error) { return config.Open(file, rules()) }, nil
 }
 
 // gcPercent is how much garbage may pile up, in percent of what is in use. A
@@ -85,7 +86,7 @@ const gcPercent = 75
 
 // run starts the daemon and waits for its end. It is the one place that knows
 // signals.
-func run(stderr io.Writer, file string, load func() (*config.Config, error)) error {
+func run(stderr io.Writer, file string, load func() (*config.Draft, error)) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	hup := make(chan os.Signal, 1)
@@ -95,6 +96,7 @@ func run(stderr io.Writer, file string, load func() (*config.Config, error)) err
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	sum := sumOf(file)
 	cfg, err := resolved(load)
 	if err != nil {
 		return withHint(err)
@@ -105,7 +107,7 @@ func run(stderr io.Writer, file string, load func() (*config.Config, error)) err
 	if err != nil {
 		return withHint(err)
 	}
-	d.file, d.level, d.load = file, level, load
+	d.file, d.level, d.load, d.sum = file, level, load, sum
 	return d.run(ctx, hup)
 }
 
@@ -129,8 +131,16 @@ func withHint(err error) error {
 }
 
 // resolved loads a configuration and completes it from the interfaces.
-func resolved(load func() (*config.Config, error)) (*config.Config, error) {
-	cfg, err := load()
+func resolved(load func() (*config.Draft, error)) (*config.Config, error) {
+	draft, err := load()
+	if err != nil {
+		return nil, err
+	}
+	return resolve(draft)
+}
+
+func resolve(draft *config.Draft) (*config.Config, error) {
+	cfg, err := checked(draft)
 	if err != nil {
 		return nil, err
 	}

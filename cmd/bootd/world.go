@@ -23,6 +23,7 @@ import (
 // directories and loaders, which every protocol asks. A reload makes a new
 // one; it is never changed.
 type world struct {
+	cfg     *config.Config // what it was made of
 	inv     *node.Inventory
 	tree    *links.Tree
 	kernels config.Kernels

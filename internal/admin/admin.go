@@ -13,6 +13,10 @@
 //	POST /v1/leases/import    lease.Line per line; the answer is a Report per line, with ?dry-run before anything happens
 //	POST /v1/deployments      Order; the answer is []Moved, one for each node
 //	GET /v1/deployments/{node} Deployment
+//	GET /v1/nodes             []Node, in the order of the configuration
+//	POST /v1/nodes            NodeRequest of a new node; the answer is a NodeChange, with ?dry-run before anything happens
+//	POST /v1/nodes/replace    NodeRequest with the node's new hardware; answer and ?dry-run as above
+//	DELETE /v1/nodes/{name}   NodeChange; ?dry-run as above, ?force even while it boots
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}, with "unknown":
@@ -128,4 +132,5 @@ type Backend interface {
 	Watch(ctx context.Context) <-chan timeline.Event
 	DHCP
 	Deployments
+	Inventory
 }

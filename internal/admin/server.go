@@ -33,6 +33,7 @@ func Handler(b Backend) http.Handler {
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { stream(w, r, b) })
 	leaseRoutes(mux, b)
 	deploymentRoutes(mux, b)
+	nodeRoutes(mux, b)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -51,6 +51,7 @@ type written struct {
 type source struct {
 	name string   // empty: it is no file
 	tree ast.Node // nil: it is not kept
+	new  bool     // nobody has seen it yet, so faults name no line
 }
 
 // parseMain makes a draft of a configuration file alone.
@@ -113,7 +114,7 @@ func (d *Draft) parseNodes(name string, data []byte) {
 		Nodes []rawNode `yaml:"nodes"`
 	}
 	var f faults
-	d.nodes = source{name, decode(data, &r, &f)}
+	d.nodes = source{name: name, tree: decode(data, &r, &f)}
 	d.nodesFaults, d.written = f.list, make([]written, len(r.Nodes))
 	for i, n := range r.Nodes {
 		d.written[i] = written{n, d.given(i)}
@@ -292,15 +293,11 @@ func (d *Draft) editable() error {
 	return d.textFaults()
 }
 
-// write makes list the nodes of the draft. Faults then name no line: nobody
-// has seen the file that would have it.
+// write makes list the nodes of the draft.
 func (d *Draft) write(list []written) bool {
 	before, after := encodeNodes(d.written), encodeNodes(list)
 	d.parseNodes(d.path, after)
-	d.nodes.tree = nil
-	for i := range d.written {
-		d.written[i].given = list[i].given
-	}
+	d.nodes.new = true
 	return string(before) != string(after)
 }
 

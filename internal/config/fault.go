@@ -157,7 +157,10 @@ func (f *faults) err(from sources) error {
 	for i, x := range f.list {
 		src, at := from.of(x.at)
 		pos, name := x.pos, at.String()
-		if pos == (position{}) && src.tree != nil {
+		switch {
+		case src.new:
+			pos = position{}
+		case pos == (position{}) && src.tree != nil:
 			pos = locate(src.tree, at)
 		}
 		if flag, ok := f.flags[name]; ok && src.name == "" {

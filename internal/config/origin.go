@@ -76,11 +76,14 @@ func (s sources) elsewhere(at place, other string) string {
 	switch {
 	case there.name == here.name:
 		return ""
-	case there.tree != nil:
+	case there.tree != nil && !there.new:
 		return fmt.Sprintf(" (%s:%d)", there.name, locate(there.tree, where).line)
 	}
 	return fmt.Sprintf(" (%s)", there.name)
 }
+
+// NodeKeys returns the keys of a node, in the order in which they are written.
+func NodeKeys() []string { return slices.Clone(nodeKeys) }
 
 // orphan says what else may be wrong with a node that lacks something: that it
 // was replaced, and then taken out of the configuration file.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -137,13 +138,21 @@ func (b *builder) notServed(at place, c *Config, r rawPayload) {
 // SubnetOf returns the subnet that a node's own address is in, or the only one
 // there is; nil: it is not known.
 func (c *Config) SubnetOf(n *node.Node) *Subnet {
-	for i := range c.Subnets {
-		if s := &c.Subnets[i]; s.Prefix.IsValid() && n.Addr.IsValid() && s.Prefix.Contains(n.Addr) {
-			return s
-		}
+	if s := c.SubnetWith(n.Addr); s != nil {
+		return s
 	}
 	if len(c.Subnets) == 1 {
 		return &c.Subnets[0]
+	}
+	return nil
+}
+
+// SubnetWith returns the subnet that an address is in; nil: none.
+func (c *Config) SubnetWith(a netip.Addr) *Subnet {
+	for i := range c.Subnets {
+		if s := &c.Subnets[i]; s.Prefix.IsValid() && s.Prefix.Contains(a) {
+			return s
+		}
 	}
 	return nil
 }

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"bootd/deploy"
+	"bootd/dhcp"
+	"bootd/internal/admin"
+	"bootd/internal/config"
+	"bootd/internal/lease"
+	"bootd/internal/node"
+	"bootd/internal/timeline"
+)
+
+// Nodes implements admin.Inventory.
+func (d *daemon) Nodes() []admin.Node {
+	cfg := d.world.Load().cfg
+	list := make([]admin.Node, 0, len(cfg.Inventory.Nodes()))
+	for i, n := range cfg.Inventory.Nodes() {
+		list = append(list, adminNode(&n, cfg.Place(i)))
+	}
+	return list
+}
+
+func adminNode(n *node.Node, p config.Place) admin.Node {
+	a := admin.Node{
+		Name: n.Name, Role: n.Role, MACs: n.MACs, BMC: n.BMC, UUID: n.UUID, Serial: n.Serial, Addr: n.Addr, Boot: n.Want.String(),
+		Release: n.Release, Args: n.Args, Tags: n.Tags, Added: p.File == "" && p.NodesFile != "", From: p.String(), Keys: map[string]string{},
+	}
+	if n.Loader != 0 {
+		a.Loader = n.Loader.String()
+	}
+	for _, key := range config.NodeKeys() {
+		if from := p.Of(key); from != "" {
+			a.Keys[key] = from
+		}
+	}
+	return a
+}
+
+// texts are the values of a node's keys, as the configuration spells them. Keys
+// that commands cannot write are not among them.
+func texts(n *node.Node) map[string]string {
+	if n == nil {
+		return nil
+	}
+	list := map[string]string{"role": n.Role, "serial": n.Serial, "release": n.Release, "args": n.Args}
+	var macs, tags []string
+	for _, m := range n.MACs {
+		macs = append(macs, m.String())
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Tags)) {
+		tags = append(tags, name+"="+n.Tags[name])
+	}
+	list["macs"], list["tags"] = strings.Join(macs, ", "), strings.Join(tags, ", ")
+	if !n.BMC.IsZero() {
+		list["bmc"] = n.BMC.String()
+	}
+	if !n.UUID.IsZero() {
+		list["uuid"] = n.UUID.String()
+	}
+	if n.Addr.IsValid() {
+		list["address"] = n.Addr.String()
+	}
+	if n.Want != node.WantRelease {
+		list["boot"] = n.Want.String()
+	}
+	if n.Loader != 0 {
+		list["loader"] = n.Loader.String()
+	}
+	return list
+}
+
+// changes tells how a node differs from what it was; nil: it was not, or is no
+// more.
+func changes(was, is *node.Node) (list []admin.KeyChange) {
+	old, new := texts(was), texts(is)
+	for _, key := range config.NodeKeys() {
+		if old[key] != new[key] {
+			list = append(list, admin.KeyChange{Key: key, Old: old[key], New: new[key]})
+		}
+	}
+	return list
+}
+
+// SetNode implements admin.Inventory.
+func (d *daemon) SetNode(r admin.NodeRequest, dry bool) (admin.NodeChange, error) {
+	return d.edit(r.Name, dry, func(draft *config.Draft, was *node.Node) error {
+		_, err := draft.SetNode(r.Name, r.Keys)
+		if err != nil || was == nil {
+			return err
+		}
+		is, err := checked(draft)
+		if err != nil {
+			return err
+		}
+		if n, _ := is.Inventory.ByName(r.Name); len(changes(was, n)) > 0 {
+			return fmt.Errorf("node %q is there already, and not the same: bootctl node replace gives it other hardware", r.Name)
+		}
+		return errNoChange
+	})
+}
+
+// errNoChange is returned by an edit that leaves everything as it is.
+var errNoChange = errors.New("no change")
+
+// hardware are the keys of a node that belong to the machine and not to what it
+// is for.
+var hardware = []string{"macs", "bmc", "uuid", "serial"}
+
+// ReplaceNode implements admin.Inventory.
+func (d *daemon) ReplaceNode(r admin.NodeRequest, dry bool) (admin.NodeChange, error) {
+	return d.edit(r.Name, dry, func(draft *config.Draft, was *node.Node) error {
+		if was == nil {
+			return noNode(r.Name)
+		}
+		set, had := config.Keys{}, texts(was)
+		for key, values := range r.Keys {
+			if !slices.Contains(hardware, key) {
+				return fmt.Errorf("%q is not a key of a node's hardware: %s are", key, strings.Join(hardware, ", "))
+			}
+			set[key] = values
+		}
+		for _, key := range hardware {
+			if _, said := set[key]; !said && had[key] != "" {
+				set[key] = nil // it was of the old hardware
+			}
+		}
+		_, err := draft.SetNode(r.Name, set)
+		return err
+	})
+}
+
+// RemoveNode implements admin.Inventory.
+func (d *daemon) RemoveNode(name string, force, dry bool) (admin.NodeChange, error) {
+	return d.edit(name, dry, func(draft *config.Draft, was *node.Node) error {
+		if file, line, ok := draft.InFile(name); ok {
+			return fmt.Errorf("node %q is written in %s, line %d: remove it there", name, file, line)
+		}
+		if err := d.busy(name); err != nil && !force {
+			return err
+		}
+		switch ok, err := draft.DropNode(name); {
+		case err != nil:
+			return err
+		case !ok:
+			return noNode(name)
+		}
+		return nil
+	})
+}
+
+// busy says what a node is in the middle of.
+func (d *daemon) busy(name string) error {
+	boot, phase := timeline.Tell(d.events.Events(name), time.Now()), d.records.Get(name).Phase
+	switch {
+	case phase == deploy.Armed || phase == deploy.Installing:
+		return fmt.Errorf("node %q is %v: bootctl node disarm first, or use --force", name, phase)
+	case boot.Outcome == timeline.Underway:
+		return fmt.Errorf("node %q is booting (%s): wait, or use --force", name, boot.Stopped)
+	}
+	return nil
+}
+
+func noNode(name string) error { return fmt.Errorf("there is no node %q", name) }
+
+// edit changes one node in the file of nodes, puts that in force, and ends the
+// leases of hardware that is no longer the node's. The function do makes the
+// change in the draft, or says why not; was is nil when there is no such node.
+// On dry nothing happens but in the answer.
+func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *node.Node) error) (admin.NodeChange, error) {
+	d.change.Lock()
+	defer d.change.Unlock()
+	draft, sum, err := d.draft()
+	if err != nil {
+		return admin.NodeChange{}, err
+	}
+	var was *node.Node
+	before, bad := checked(draft) // the change may be what makes it good
+	if bad == nil {
+		was, _ = before.Inventory.ByName(name)
+	}
+	switch err := do(draft, was); {
+	case err == errNoChange:
+		return admin.NodeChange{}, nil
+	case err != nil:
+		return admin.NodeChange{}, cmp.Or(bad, err)
+	}
+	cfg, err := resolve(draft)
+	if err == nil {
+		err = unchangeable(d.cfg, cfg)
+	}
+	if err != nil {
+		return admin.NodeChange{}, err
+	}
+	is, _ := cfg.Inventory.ByName(name)
+	change := admin.NodeChange{Node: name, Keys: changes(was, is)}
+	moves := d.moves(was, is)
+	for _, m := range moves {
+		if now := d.dhcp.Now(); m.Active(now) {
+			change.Ended = append(change.Ended, d.world.Load().lease(m.Lease, now))
+		}
+	}
+	// What was installed is on the disks of the old hardware. Who holds a node
+	// means whatever machine that is.
+	phase := d.records.Get(name).Phase
+	anew := len(change.Keys) > 0 && (is == nil || phase != deploy.Held)
+	if anew && phase != deploy.Inventory {
+		k := admin.KeyChange{Key: "deployment", Old: phase.String()}
+		if is != nil {
+			k.New = deploy.Inventory.String()
+		}
+		change.Keys = append(change.Keys, k)
+	}
+	if !dry && len(change.Keys) > 0 {
+		if anew {
+			if err := d.records.Forget(name); err != nil {
+				return admin.NodeChange{}, err
+			}
+		}
+		if err := draft.Save(); err != nil {
+			return admin.NodeChange{}, err
+		}
+		d.enforceLocked(cfg, sum)
+		d.log.Info("node changed by an administrator", "node", name)
+	}
+	if err := d.moveLeases(&change, moves, dry); err != nil {
+		return change, fmt.Errorf("node %q is changed, but its leases are not: %w", name, err)
+	}
+	if len(change.Keys)+len(change.Ended)+len(change.Given) == 0 {
+		return admin.NodeChange{}, nil
+	}
+	return change, nil
+}
+
+// A move is a lease that ends, because it is of hardware that left its node,
+// and who gets its address instead.
+type move struct {
+	dhcp.Lease
+	to node.MAC // zero: nobody, until it asks
+}
+
+// moves returns what becomes of the leases of a node whose hardware changes:
+// the address that is reserved for it must not be held by other hardware; one
+// that it has of a pool goes to the NIC that takes the place of the old one.
+func (d *daemon) moves(was, is *node.Node) (list []move) {
+	if was == nil {
+		return nil
+	}
+	now := d.dhcp.Now()
+	for l := range d.dhcp.Leases.Each() {
+		i := slices.Index(was.MACs, l.MAC)
+		left := is == nil || !slices.Contains(is.MACs, l.MAC)
+		switch reserved := l.Addr == was.Addr; {
+		case !left || !reserved && i < 0:
+		case reserved:
+			list = append(list, move{l, node.MAC{}})
+		case l.Active(now) && is != nil && !is.Addr.IsValid() && i < len(is.MACs):
+			list = append(list, move{l, is.MACs[i]})
+		}
+	}
+	return list
+}
+
+// moveLeases makes the moves, and notes in the change what is given.
+func (d *daemon) moveLeases(change *admin.NodeChange, moves []move, dry bool) error {
+	for _, m := range moves {
+		given := dhcp.Lease{Addr: m.Addr, MAC: m.to}
+		if !dry {
+			if _, _, err := d.dhcp.Forget(m.Addr); err != nil {
+				return err
+			}
+		}
+		if m.to.IsZero() {
+			continue
+		}
+		if !dry {
+			if err := d.give(&given); err != nil {
+				return err
+			}
+		}
+		change.Given = append(change.Given, lease.Lease{Addr: m.Addr, MAC: m.to, State: lease.Bound, Node: change.Node, Expires: given.Expires})
+	}
+	return nil
+}
+
+// give leases an address to a NIC, and ends what it has in the same subnet.
+func (d *daemon) give(l *dhcp.Lease) (err error) {
+	for _, a := range d.held(l.MAC, d.cfg.SubnetWith(l.Addr)) {
+		if _, _, err := d.dhcp.Forget(a); err != nil {
+			return err
+		}
+	}
+	_, *l, err = d.dhcp.Assign(*l)
+	return err
+}
+
+// held returns the addresses that a NIC has leased in a subnet; nil: in none.
+func (d *daemon) held(mac node.MAC, s *config.Subnet) (list []netip.Addr) {
+	for l := range d.dhcp.Leases.Each() {
+		if l.MAC == mac && s != nil && s.Prefix.Contains(l.Addr) {
+			list = append(list, l.Addr)
+		}
+	}
+	return list
+}

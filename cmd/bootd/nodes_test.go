@@ -1,0 +1,246 @@
+package main_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"bootd/internal/lab"
+)
+
+const (
+	oldMAC = "52:54:00:aa:bb:01"
+	newMAC = "52:54:00:aa:bb:11"
+
+	thirdMAC = "52:54:00:aa:bb:13"
+)
+
+// reservedSubnet has one node with an address of its own, and one with any.
+const reservedSubnet = `
+subnets:
+  - {interface: br0, subnet: 10.77.0.0/24, pools: [10.77.0.100-10.77.0.199], probe: 50ms}
+nodes:
+  - name: ncn-w001
+    role: kubernetes
+    macs: [` + oldMAC + `]
+    bmc: 52:54:00:cc:dd:01
+    uuid: 11223344-5566-7788-99aa-bbccddeeff00
+    address: 10.77.0.11
+  - {name: ncn-w002, role: kubernetes, macs: [52:54:00:aa:bb:02]}
+`
+
+// as leases an address to a machine with this MAC, and returns it.
+func (s *site) as(c *lab.Namespace, mac string) string {
+	s.t.Helper()
+	s.setMAC(c, mac)
+	return s.udhcpc(c)
+}
+
+// Other hardware takes the place of a node over the wire: the new MAC gets the
+// address, the old one another, and that stays so after kill -9 and after a
+// reload of the configuration file that still has the old MAC.
+func TestReplaceNode(t *testing.T) {
+	t.Parallel()
+	s := newSegment(t, netip.MustParsePrefix("10.77.0.1/24"), reservedSubnet)
+	c := s.client()
+	if got := s.as(c, oldMAC); got != "10.77.0.11" {
+		t.Fatalf("the node: got %s, want its address", got)
+	}
+	if got := s.as(c, newMAC); !strings.HasPrefix(got, "10.77.0.1") || got == "10.77.0.11" {
+		t.Fatalf("a stranger: got %s, want an address of the pool", got)
+	}
+	args := []string{"node", "replace", "ncn-w001", "--mac", newMAC, "--bmc-mac", "52:54:00:cc:dd:11"}
+	const want = `ncn-w001 WAS replaced
+  macs   52:54:00:aa:bb:01 -> 52:54:00:aa:bb:11
+  bmc    52:54:00:cc:dd:01 -> 52:54:00:cc:dd:11
+  uuid   11223344-5566-7788-99aa-bbccddeeff00 -> none
+  lease  10.77.0.11 of 52:54:00:aa:bb:01, ncn-w001 ends
+`
+	if got := s.bootctl(append(args, "--dry-run")...); got != strings.Replace(want, "WAS", "would be", 1) {
+		t.Errorf("dry run: got\n%s", got)
+	}
+	if _, err := os.Stat(filepath.Join(s.Dir, "state", "nodes.yaml")); !os.IsNotExist(err) {
+		t.Errorf("dry run: got %v, want no file", err)
+	}
+	if got := s.bootctl(args...); got != strings.Replace(want, " WAS", "", 1) {
+		t.Errorf("got\n%s", got)
+	}
+	if got := s.bootctl(args...); got != "" {
+		t.Errorf("again: got\n%s, want nothing", got)
+	}
+	check := func(when string) {
+		t.Helper()
+		if got := s.as(c, oldMAC); got == "10.77.0.11" {
+			t.Errorf("%s: the old hardware got %s, which is the node's", when, got)
+		}
+		if got := s.as(c, newMAC); got != "10.77.0.11" {
+			t.Errorf("%s: the new hardware got %s, want the node's address", when, got)
+		}
+	}
+	check("at once")
+	wantMatch(t, "status", s.bootctl("status"), `^`+oldMAC+` +\(unknown\)`)
+	wantMatch(t, "show", s.bootctl("node", "show", "ncn-w001"), `macs +`+newMAC+` +\S+/state/nodes\.yaml:5$`)
+	wantMatch(t, "show", s.bootctl("node", "show", "ncn-w001"), `address +10\.77\.0\.11 +\S+/bootd\.yaml:8$`)
+
+	s.restart()
+	check("after kill -9")
+	if err := s.daemon.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	s.line(s.daemon, `configuration reloaded`)
+	check("after a reload")
+	wantMode(t, filepath.Join(s.Dir, "state", "nodes.yaml"), 0o640)
+
+	// An address of the pool goes with the node, too.
+	had := s.as(c, "52:54:00:aa:bb:02")
+	s.as(c, "52:54:00:aa:bb:12")
+	wantMatch(t, "replace", s.bootctl("node", "replace", "ncn-w002", "--mac", "52:54:00:aa:bb:12"), `lease  `+had+` of 52:54:00:aa:bb:12, ncn-w002 begins$`)
+	if got := s.as(c, "52:54:00:aa:bb:12"); got != had {
+		t.Errorf("the new hardware of ncn-w002: got %s, want %s", got, had)
+	}
+	if got := s.as(c, "52:54:00:aa:bb:02"); got == had {
+		t.Errorf("the old hardware of ncn-w002: got %s, which is the node's", got)
+	}
+}
+
+func wantMode(t *testing.T, path string, want os.FileMode) {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fi.Mode().Perm(); got != want {
+		t.Errorf("%s: mode %v, want %v", path, got, want)
+	}
+}
+
+// Nodes come and go by commands; what the configuration's rules refuse changes
+// nothing, and set-links, which asks no daemon, sees the same nodes.
+func TestAddNode(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0, m001)
+	c := s.client()
+	args := []string{"node", "add", "ncn-w001", "--role", "kubernetes", "--mac", thirdMAC, "--address", "10.77.0.13", "--tag", "rack=r1"}
+	if got := s.bootctl(append(args, "--dry-run")...); !strings.HasPrefix(got, "ncn-w001 would be added\n") {
+		t.Errorf("dry run: got\n%s", got)
+	}
+	s.bootctl(args...)
+	if got := s.bootctl(args...); got != "" {
+		t.Errorf("again: got\n%s, want nothing", got)
+	}
+	if got := s.as(c, thirdMAC); got != "10.77.0.13" {
+		t.Errorf("got %s, want the node's address", got)
+	}
+	wantMatch(t, "set-links", s.bootctl("set-links", "--config", s.config), `ncn-w001`)
+	s.restart()
+	wantMatch(t, "list", s.bootctl("node", "list"), `^ncn-w001 +kubernetes +10\.77\.0\.13 +`+thirdMAC+` +- +\S+/state/nodes\.yaml:5$`)
+	wantMatch(t, "status", s.bootctl("status"), `^ncn-w001 .* boot 1\.2\.3$`)
+
+	before, err := os.ReadFile(filepath.Join(s.Dir, "state", "nodes.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"add", "ncn-w002", "--role", "kubernetes", "--mac", m001.MAC.String()},
+			`^bootctl: \S+/nodes\.yaml: nodes\[1\] "ncn-w002": macs\[0\]: ` + m001.MAC.String() + ` belongs to node "ncn-m001" too \(\S+/bootd\.yaml:\d+\)$`},
+		{[]string{"add", "ncn-w002", "--role", "gpu", "--mac", newMAC}, `role: "gpu" is not defined$`},
+		{[]string{"add", "ncn-w001", "--role", "kubernetes", "--mac", newMAC}, `node "ncn-w001" is there already, and not the same`},
+		{[]string{"add", "ncn-w002", "--role", "kubernetes", "--mac", newMAC, "--address", "10.99.0.1"}, `address: 10\.99\.0\.1 is not within any subnet`},
+		{[]string{"replace", "ncn-w009", "--mac", newMAC}, `^bootctl: there is no node "ncn-w009"$`},
+		{[]string{"remove", "ncn-m001"}, `^bootctl: node "ncn-m001" is written in \S+/bootd\.yaml, line \d+: remove it there$`},
+		{[]string{"remove", "ncn-w009"}, `^bootctl: there is no node "ncn-w009"$`},
+	} {
+		wantMatch(t, strings.Join(tt.args, " "), s.bootctlStatus(1, append([]string{"node"}, tt.args...)...), tt.want)
+	}
+	if after, err := os.ReadFile(filepath.Join(s.Dir, "state", "nodes.yaml")); string(after) != string(before) || err != nil {
+		t.Errorf("after what was refused: got %v\n%s\nwant\n%s", err, after, before)
+	}
+
+	wantMatch(t, "remove", s.bootctl("node", "remove", "ncn-w001"), `lease +10\.77\.0\.13 of `+thirdMAC+`, ncn-w001 ends$`)
+	if got := s.as(c, thirdMAC); got == "10.77.0.13" {
+		t.Errorf("after remove: got %s, want an address of the pool", got)
+	}
+	if _, err := os.Stat(filepath.Join(s.root, "ncn-w001", "kernel")); err != nil {
+		t.Errorf("after remove: %v, want that the boot directory stays", err)
+	}
+	wantMatch(t, "prune", s.bootctl("links", "prune", "--config", s.config, "--yes"), `ncn-w001`)
+}
+
+// The configuration file is read again when it changes, however an editor
+// writes it; a file that is wrong is told of, and the last good one stays in
+// force.
+func TestConfigurationIsWatched(t *testing.T) {
+	t.Parallel()
+	s := newSegment(t, netip.MustParsePrefix("10.77.0.1/24"), reservedSubnet)
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := func(text string) {
+		t.Helper()
+		s.write("bootd.yaml.new", text)
+		if err := os.Rename(s.config+".new", s.config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more := func(names ...string) string {
+		all := string(text)
+		for i, name := range names {
+			all += fmt.Sprintf("  - {name: %s, role: kubernetes, macs: [52:54:00:aa:cc:%02x]}\n", name, i)
+		}
+		return all
+	}
+	s.write("bootd.yaml", more("ncn-w007"))
+	s.line(s.daemon, `configuration reloaded.* nodes=3`)
+	wantMatch(t, "list", s.bootctl("node", "list"), `^ncn-w007 `)
+	edit(more("ncn-w007", "NCN"))
+	s.line(s.daemon, `configuration not reloaded: .*NCN`)
+	wantMatch(t, "list", s.bootctl("node", "list"), `^ncn-w007 `)
+	add := []string{"node", "add", "ncn-w003", "--role", "kubernetes", "--mac", newMAC}
+	wantMatch(t, "a node meanwhile", s.bootctlStatus(1, add...), `"NCN" is not a host name`)
+	edit(more("ncn-w007", "ncn-w008"))
+	s.line(s.daemon, `configuration reloaded.* nodes=4`)
+	s.bootctl(add...)
+	edit(more("ncn-w010", "ncn-w011", "ncn-w012"))
+	s.line(s.daemon, `configuration reloaded.* nodes=6`) // ncn-w003 is one
+	if list := s.bootctl("node", "list"); !strings.Contains(list, "ncn-w003 ") || strings.Contains(list, "ncn-w007 ") {
+		t.Errorf("after the last edit: got\n%s", list)
+	}
+}
+
+// A daemon that has only flags has nodes all the same.
+func TestAddNodeWithFlags(t *testing.T) {
+	t.Parallel()
+	s := newSegment(t, netip.MustParsePrefix("10.77.0.1/24"), reservedSubnet)
+	if err := s.daemon.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	start := func() {
+		t.Helper()
+		d, err := s.Namespace.Start(s.bin+"/bootd", "run", "--interface", lab.Bridge, "--range", "10.77.0.100-10.77.0.199",
+			"--root", s.root, "--state", filepath.Join(s.Dir, "state"), "--socket", s.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.daemon = d
+		s.line(d, `msg=ready`)
+	}
+	start()
+	s.bootctl("node", "add", "ncn-w001", "--role", "kubernetes", "--mac", oldMAC, "--address", "10.77.0.11")
+	c := s.client()
+	if got := s.as(c, oldMAC); got != "10.77.0.11" {
+		t.Errorf("got %s, want the node's address", got)
+	}
+	if err := s.daemon.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	start()
+	wantMatch(t, "after a restart", s.bootctl("node", "list"), `^ncn-w001 `)
+}
