@@ -126,6 +126,22 @@ func (t *Target) hold(l Lease) {
 	t.MAC, t.Host, t.Leased = l.MAC, l.Addr.String(), true
 }
 
+// Hosts returns the machines that live leases show, ordered by name: NODE by a
+// lease of its BMC, NODE-mgmt, or by one of its own.
+func Hosts(leases []Lease, now time.Time) (names []string) {
+	for _, l := range leases {
+		name, bmc := hostOf(l.Host)
+		if !bmc {
+			name, _, _ = strings.Cut(strings.ToLower(l.Host), ".")
+		}
+		if l.Live(now) && node.ValidName(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // SelfAmong returns the node that a machine with this host name is, or "". The
 // boot server of source 004 is named <system>-<node>-pit while it installs the
 // others.

@@ -13,6 +13,7 @@ import (
 
 	"bootd/bmc"
 	"bootd/internal/cli"
+	"bootd/internal/node"
 )
 
 func bmcCommand() *cobra.Command {
@@ -199,22 +200,11 @@ func ejectCommand() *cobra.Command {
 // waitForLeases waits for those of the chosen BMCs that were reached. failed
 // is what became of the others.
 func (s *bmcSite) waitForLeases(cmd *cobra.Command, limit time.Duration, failed error) error {
-	look := func() ([]bmc.Target, error) {
-		e, err := s.evidence(cmd, io.Discard)
-		var mine []bmc.Target
-		for _, t := range bmc.Find(e) {
-			if s.chosen[t.Node] {
-				t.Expected = true
-				mine = append(mine, t)
-			}
-		}
-		return mine, err
+	inv, err := s.inventory(cmd)
+	if err != nil {
+		return errors.Join(failed, err)
 	}
-	_, err := bmc.Wait(cmd.Context(), limit, look, func(missing []string) {
-		if len(missing) > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "waiting for leases of %d BMCs: %s\n", len(missing), strings.Join(missing, ", "))
-		}
-	})
+	err = s.await(cmd, inv, s.chosen, limit, func([]string) {})
 	var late *bmc.MissingError
 	if failed == nil && errors.As(err, &late) {
 		code := cli.Partial
@@ -228,6 +218,29 @@ func (s *bmcSite) waitForLeases(cmd *cobra.Command, limit time.Duration, failed 
 		return failed
 	}
 	return errors.Join(failed, err)
+}
+
+// await waits until the BMCs of nodes have leases, as bmc.Wait does. Whenever
+// the missing ones have changed, it names them on standard error and to tell.
+func (s *sources) await(cmd *cobra.Command, inv *node.Inventory, nodes map[string]bool, limit time.Duration, tell func(missing []string)) error {
+	look := func() ([]bmc.Target, error) {
+		e, _, err := s.evidence(cmd, inv, io.Discard)
+		var mine []bmc.Target
+		for _, t := range bmc.Find(e) {
+			if nodes[t.Node] {
+				t.Expected = true
+				mine = append(mine, t)
+			}
+		}
+		return mine, err
+	}
+	_, err := bmc.Wait(cmd.Context(), limit, look, func(missing []string) {
+		tell(missing)
+		if len(missing) > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "waiting for leases of %d BMCs: %s\n", len(missing), strings.Join(missing, ", "))
+		}
+	})
+	return err
 }
 
 // nodesOf returns the names of the nodes.

@@ -38,18 +38,11 @@ func fleet(cmd *cobra.Command, s *bmcSite, args []string, needed bool,
 			return err
 		}
 	}
+	list, errs := outcomes(bmc.Each(cmd.Context(), bmcs, s.parallel, work))
 	s.chosen = map[string]bool{}
-	results := bmc.Each(cmd.Context(), bmcs, s.parallel, work)
-	list := make([]bmcOutcome, len(results))
-	var errs []error
-	for i, r := range results {
-		list[i] = r.Value
-		list[i].Node, list[i].Host = r.BMC.Node, r.BMC.Host
-		if r.Err != nil {
-			errs = append(errs, r.Err)
-			list[i].fail(r.Err)
-		} else {
-			s.chosen[r.BMC.Node] = true
+	for _, o := range list {
+		if o.Error == "" {
+			s.chosen[o.Node] = true
 		}
 	}
 	if s.json {
@@ -59,6 +52,20 @@ func fleet(cmd *cobra.Command, s *bmcSite, args []string, needed bool,
 		return err
 	}
 	return fleetError(errs, len(list))
+}
+
+// outcomes returns what to report of the work, and the errors in it.
+func outcomes(results []bmc.Result[bmcOutcome]) (list []bmcOutcome, errs []error) {
+	list = make([]bmcOutcome, len(results))
+	for i, r := range results {
+		list[i] = r.Value
+		list[i].Node, list[i].Host = r.BMC.Node, r.BMC.Host
+		if r.Err != nil {
+			errs = append(errs, r.Err)
+			list[i].fail(r.Err)
+		}
+	}
+	return list, errs
 }
 
 func (o *bmcOutcome) fail(err error) {

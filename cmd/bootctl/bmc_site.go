@@ -30,15 +30,80 @@ const (
 // maxPasswordFile is far above any password.
 const maxPasswordFile = 4096
 
+// Sources are the files that say where BMCs are, and which machine this is.
+type sources struct {
+	leases, conman, statics, self string
+}
+
+func (s *sources) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.leases, "leases", "", "read leases from this `FILE` of dnsmasq (default: bootd's, else "+defaultLeases+")")
+	f.StringVar(&s.conman, "conman", defaultConman, "read consoles from this `FILE`")
+	f.StringVar(&s.statics, "statics", defaultStatics, "read host-records from this `FILE`")
+	f.StringVar(&s.self, "self", "", "`NODE` that this machine is, which is left alone (default: by host name)")
+}
+
+// A talk is how BMCs are talked to.
+type talk struct {
+	user, passwordFile, protocol string
+	port                         uint16
+	parallel                     int
+	timeout                      time.Duration
+	basic, verify                bool
+}
+
+// flags adds the flags, with a word before their names where they stand among
+// flags of other things.
+func (t *talk) flags(cmd *cobra.Command, before string) {
+	f := cmd.Flags()
+	f.StringVar(&t.user, before+"user", "", "log in to BMCs as this `USER` (default: conman's, else root)")
+	f.StringVar(&t.passwordFile, before+"password-file", "", "read the password of BMCs from this `FILE`")
+	f.StringVar(&t.protocol, before+"protocol", bmc.IPMI.String(), "`PROTOCOL` to talk to BMCs: ipmi or redfish")
+	f.Uint16Var(&t.port, before+"port", 0, "`PORT` of the BMCs (default: 623 for ipmi, 443 for redfish)")
+	f.BoolVar(&t.basic, before+"basic", false, "redfish: send the password with each request and make no session")
+	f.BoolVar(&t.verify, before+"verify", false, "redfish: refuse certificates that this machine does not trust")
+	f.IntVar(&t.parallel, before+"parallel", 16, "talk to this `NUMBER` of BMCs at a time")
+	f.DurationVar(&t.timeout, before+"timeout", 30*time.Second, "give up on a BMC after so `LONG`")
+}
+
+// check returns what is wrong with the flags.
+func (t *talk) check(before string) error {
+	_, err := bmc.ParseProtocol(t.protocol)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--%sprotocol: %w", before, err)
+	case t.parallel < 1:
+		return fmt.Errorf("--%sparallel: at least 1", before)
+	case t.timeout <= 0:
+		return fmt.Errorf("--%stimeout: more than 0", before)
+	}
+	return nil
+}
+
+// bmcs makes targets ones that can be talked to. The password counts more than
+// those of the targets.
+func (t *talk) bmcs(targets []bmc.Target, password bmc.Secret) []bmc.BMC {
+	protocol, _ := bmc.ParseProtocol(t.protocol) // check has seen it
+	bmcs := make([]bmc.BMC, len(targets))
+	for i, x := range targets {
+		bmcs[i] = bmc.BMC{
+			Node: x.Node, Host: x.Host, Port: t.port, Protocol: protocol, Basic: t.basic, Verify: t.verify,
+			User: cmp.Or(t.user, x.User, "root"), Password: password, Timeout: t.timeout,
+		}
+		if password.IsZero() {
+			bmcs[i].Password = x.Password
+		}
+	}
+	return bmcs
+}
+
 // A bmcSite is where BMCs are found and how they are talked to: the flags that
 // all commands under bmc share.
 type bmcSite struct {
-	config, leases, conman, statics, self string
-	user, passwordFile, protocol          string
-	port                                  uint16
-	parallel                              int
-	timeout                               time.Duration
-	basic, verify, json                   bool
+	config string
+	sources
+	talk
+	json bool
 
 	confirm func([]bmc.BMC) error // nil: nothing to confirm
 	chosen  map[string]bool       // nodes that the work was done with
@@ -47,18 +112,8 @@ type bmcSite struct {
 func (s *bmcSite) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.config, "config", defaultConfig, "read the inventory from this `FILE`")
-	f.StringVar(&s.leases, "leases", "", "read leases from this `FILE` of dnsmasq (default: bootd's, else "+defaultLeases+")")
-	f.StringVar(&s.conman, "conman", defaultConman, "read consoles from this `FILE`")
-	f.StringVar(&s.statics, "statics", defaultStatics, "read host-records from this `FILE`")
-	f.StringVar(&s.self, "self", "", "`NODE` that this machine is, whose BMC is left alone (default: by host name)")
-	f.StringVar(&s.user, "user", "", "log in as this `USER` (default: conman's, else root)")
-	f.StringVar(&s.passwordFile, "password-file", "", "read the password from this `FILE`")
-	f.StringVar(&s.protocol, "protocol", bmc.IPMI.String(), "`PROTOCOL` to talk: ipmi or redfish")
-	f.Uint16Var(&s.port, "port", 0, "`PORT` of the BMCs (default: 623 for ipmi, 443 for redfish)")
-	f.BoolVar(&s.basic, "basic", false, "redfish: send the password with each request and make no session")
-	f.BoolVar(&s.verify, "verify", false, "redfish: refuse certificates that this machine does not trust")
-	f.IntVar(&s.parallel, "parallel", 16, "talk to this `NUMBER` of BMCs at a time")
-	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "give up on a BMC after so `LONG`")
+	s.sources.flags(cmd)
+	s.talk.flags(cmd, "")
 	f.BoolVar(&s.json, "json", false, "print a JSON list")
 }
 
@@ -71,24 +126,24 @@ func (s *bmcSite) overRedfish(cmd *cobra.Command) {
 // pick returns the BMCs that the arguments stand for. What it could not read
 // of a file goes to stderr.
 func (s *bmcSite) pick(cmd *cobra.Command, args []string, needed bool) ([]bmc.BMC, error) {
-	protocol, err := bmc.ParseProtocol(s.protocol)
-	switch {
+	switch err := s.check(""); {
 	case err != nil:
-		return nil, cli.UsageError(cmd, fmt.Errorf("--protocol: %w", err))
-	case s.parallel < 1:
-		return nil, cli.UsageError(cmd, errors.New("--parallel: at least 1"))
-	case s.timeout <= 0:
-		return nil, cli.UsageError(cmd, errors.New("--timeout: more than 0"))
+		return nil, cli.UsageError(cmd, err)
 	case needed && len(args) == 0:
 		return nil, cli.UsageError(cmd, errors.New("NODES is missing, such as ncn-m[001-003],ncn-s*"))
 	}
 	var patterns []node.Pattern
 	if len(args) > 0 {
+		var err error
 		if patterns, err = node.ParsePatterns(strings.Join(args, ",")); err != nil {
 			return nil, cli.UsageError(cmd, err)
 		}
 	}
-	e, err := s.evidence(cmd, cmd.ErrOrStderr())
+	inv, err := s.inventory(cmd)
+	if err != nil {
+		return nil, err
+	}
+	e, _, err := s.evidence(cmd, inv, cmd.ErrOrStderr())
 	if err != nil {
 		return nil, err
 	}
@@ -100,20 +155,24 @@ func (s *bmcSite) pick(cmd *cobra.Command, args []string, needed bool) ([]bmc.BM
 	if err != nil {
 		return nil, err
 	}
-	bmcs := make([]bmc.BMC, len(targets))
-	for i, t := range targets {
-		bmcs[i] = bmc.BMC{
-			Node: t.Node, Host: t.Host, Port: s.port, Protocol: protocol, Basic: s.basic, Verify: s.verify,
-			User: cmp.Or(s.user, t.User, "root"), Password: password, Timeout: s.timeout,
-		}
-		if password.IsZero() {
-			bmcs[i].Password = t.Password
-		}
+	for _, t := range targets {
 		if t.Note != "" {
 			cli.Tell(program, cmd.ErrOrStderr(), t.Node+": "+t.Note)
 		}
 	}
-	return bmcs, nil
+	return s.bmcs(targets, password), nil
+}
+
+// inventory reads the one of the configuration; nil: there is none.
+func (s *bmcSite) inventory(cmd *cobra.Command) (*node.Inventory, error) {
+	c, err := config.Load(s.config)
+	switch {
+	case err == nil:
+		return c.Inventory, nil
+	case !errors.Is(err, fs.ErrNotExist) || cmd.Flags().Changed("config"):
+		return nil, err
+	}
+	return nil, nil
 }
 
 // chooseTargets returns the targets that patterns stand for, or all when there
@@ -151,11 +210,11 @@ func chooseTargets(targets []bmc.Target, patterns []node.Pattern, self string) (
 }
 
 // password reads the password from where it may be; none is no error here.
-func (s *bmcSite) password() (bmc.Secret, error) {
-	if s.passwordFile == "" {
+func (t *talk) password() (bmc.Secret, error) {
+	if t.passwordFile == "" {
 		return bmc.NewSecret(os.Getenv("IPMI_PASSWORD")), nil
 	}
-	f, err := os.Open(s.passwordFile)
+	f, err := os.Open(t.passwordFile)
 	if err != nil {
 		return bmc.Secret{}, err
 	}
@@ -167,57 +226,53 @@ func (s *bmcSite) password() (bmc.Secret, error) {
 	line, _, _ := strings.Cut(string(b), "\n")
 	password := bmc.NewSecret(strings.TrimSuffix(line, "\r"))
 	if password.IsZero() {
-		return password, fmt.Errorf("%s: no password in the first line", s.passwordFile)
+		return password, fmt.Errorf("%s: no password in the first line", t.passwordFile)
 	}
 	return password, nil
 }
 
-// evidence reads all that says where BMCs are. A file that was not named need
-// not exist; of one that does, bad lines are told to stderr and the rest counts.
-func (s *bmcSite) evidence(cmd *cobra.Command, stderr io.Writer) (e bmc.Evidence, err error) {
-	e.Now = time.Now()
-	c, err := config.Load(s.config)
-	switch {
-	case err == nil:
-		e.Inventory = c.Inventory
-	case !errors.Is(err, fs.ErrNotExist) || cmd.Flags().Changed("config"):
-		return e, err
-	}
-	if e.Leases, err = s.readLeases(cmd, stderr); err != nil {
-		return e, err
+// evidence reads all that says where BMCs are, and where the leases are from. A
+// file that was not named need not exist; of one that does, bad lines are told
+// to stderr and the rest counts.
+func (s *sources) evidence(cmd *cobra.Command, inv *node.Inventory, stderr io.Writer) (e bmc.Evidence, where string, err error) {
+	e.Inventory, e.Now = inv, time.Now()
+	if e.Leases, where, err = s.readLeases(cmd, stderr); err != nil {
+		return e, where, err
 	}
 	if e.Consoles, err = readEvidence(s.conman, cmd.Flags().Changed("conman"), stderr, bmc.ReadConman); err != nil {
-		return e, err
+		return e, where, err
 	}
 	if e.Records, err = readEvidence(s.statics, cmd.Flags().Changed("statics"), stderr, bmc.ReadStatics); err != nil {
-		return e, err
+		return e, where, err
 	}
 	e.Self = s.self
 	if hostname, err := os.Hostname(); err == nil && !cmd.Flags().Changed("self") {
-		var nodes []string
+		nodes := bmc.Hosts(e.Leases, e.Now)
 		for _, t := range bmc.Find(e) {
 			nodes = append(nodes, t.Node)
 		}
 		e.Self = bmc.SelfAmong(hostname, nodes)
 	}
-	return e, nil
+	return e, where, nil
 }
 
 // readLeases reads the file that was named, else asks the daemon, else reads
-// dnsmasq's usual file.
-func (s *bmcSite) readLeases(cmd *cobra.Command, stderr io.Writer) ([]bmc.Lease, error) {
+// dnsmasq's usual file: so too where the daemon leases no addresses, because it
+// is a proxy beside dnsmasq.
+func (s *sources) readLeases(cmd *cobra.Command, stderr io.Writer) (leases []bmc.Lease, where string, err error) {
 	if s.leases != "" {
-		return readEvidence(s.leases, true, stderr, bmc.ReadLeases)
+		leases, err = readEvidence(s.leases, true, stderr, bmc.ReadLeases)
+		return leases, s.leases, err
 	}
-	var leases []bmc.Lease
-	err := client(cmd).Leases(cmd.Context(), lease.Filter{Force: lease.InForce}, func(l lease.Lease) error {
+	err = client(cmd).Leases(cmd.Context(), lease.Filter{Force: lease.InForce}, func(l lease.Lease) error {
 		leases = append(leases, bmc.Lease{MAC: l.MAC, Addr: l.Addr, Host: l.Name}) // in force, so it has not ended
 		return nil
 	})
-	if errors.Is(err, admin.ErrNotRunning) {
-		return readEvidence(defaultLeases, false, stderr, bmc.ReadLeases)
+	if errors.Is(err, admin.ErrNotRunning) || err == nil && len(leases) == 0 {
+		leases, err = readEvidence(defaultLeases, false, stderr, bmc.ReadLeases)
+		return leases, defaultLeases, err
 	}
-	return leases, explained(err)
+	return leases, "bootd", explained(err)
 }
 
 // readEvidence reads a file. Lines that read refuses are told, not fatal.

@@ -8,11 +8,13 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"bootd/internal/cli"
 	"bootd/internal/config"
+	"bootd/internal/node"
 	"bootd/links"
 
 	"github.com/spf13/cobra"
@@ -310,12 +312,12 @@ func linksCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check [flags]", Short: "Find what is wrong with the boot directories", Args: cli.NoArgs,
 		Long: `Finds links that dangle, leave the root or lead into two releases, links that
-somebody else changed, directories of nodes that are not in the inventory, and
-what a killed run left. It changes nothing, prints one line for each finding,
+somebody else changed, directories of nodes that are not in the inventory, where
+there is one, and what a killed run left. It changes nothing, prints one line for each finding,
 and ends with status 1 if there is one.`,
 		Example: "  bootctl links check",
 		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			found, err := tree.Check(func(name string) bool { _, ok := c.Inventory.ByName(name); return ok })
+			found, err := tree.Check(knownTo(c.Inventory))
 			if err != nil {
 				return err
 			}
@@ -332,17 +334,29 @@ and ends with status 1 if there is one.`,
 	return cmd
 }
 
+// knownTo reports whether an inventory has a node of that name; nil, where it
+// has none at all and so cannot tell.
+func knownTo(inv *node.Inventory) func(name string) bool {
+	if len(inv.Nodes()) == 0 {
+		return nil
+	}
+	return func(name string) bool { _, ok := inv.ByName(name); return ok }
+}
+
 func linksPruneCommand() *cobra.Command {
 	var p place
 	var yes bool
 	cmd := &cobra.Command{
-		Use: "prune [flags]", Short: "Remove boot directories of nodes that are not in the inventory", Args: cli.NoArgs,
-		Long: `Shows the boot directories of nodes that are not in the inventory, and removes
-them with --yes. Those that hold files of an administrator are refused. A
-rollback brings them back.`,
+		Use: "prune [NODES] [flags]", Short: "Remove boot directories of nodes that are gone",
+		Long: `Shows the boot directories of nodes that are not in the inventory, or of NODES, a
+list such as ncn-w[009-012], and removes them with --yes. Those that hold files
+of an administrator are refused. A rollback brings them back. A site without an
+inventory has to name the nodes.`,
 		Example: "  bootctl links prune --yes",
-		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			gone, err := tree.PlanPrune(func(name string) bool { _, ok := c.Inventory.ByName(name); return ok })
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
+			gone, err := goners(c, tree, args)
 			if err != nil {
 				return err
 			}
@@ -352,23 +366,48 @@ rollback brings them back.`,
 				}
 				return nil
 			}
-			done, refused, err := tree.Prune(cmd.Context(), gone)
-			for _, name := range done {
-				fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", name)
-			}
-			for _, r := range refused {
-				cli.Tell(program, cmd.ErrOrStderr(), r.Err.Error())
-			}
-			if err == nil && len(refused) > 0 {
-				err = fmt.Errorf("%d of %d directories were not removed", len(refused), len(gone))
-			}
-			if err != nil {
-				return cli.Error{Err: err, Code: partial(len(done))}
-			}
-			return nil
-		}),
+			return prune(cmd, tree, gone)
+		})(cmd, nil)
 	}
 	p.flags(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "remove them")
 	return cmd
+}
+
+// goners returns the nodes whose boot directories are to go.
+func goners(c *config.Config, tree *links.Tree, args []string) ([]string, error) {
+	if len(args) == 0 {
+		known := knownTo(c.Inventory)
+		if known == nil {
+			return nil, cli.Hint(errors.New("the inventory has no nodes, so it does not say who is gone"), "name them: bootctl links prune NODES")
+		}
+		return tree.PlanPrune(known)
+	}
+	patterns, err := node.ParsePatterns(strings.Join(args, ","))
+	if err != nil {
+		return nil, err
+	}
+	used := make([]bool, len(patterns))
+	gone, err := tree.PlanPrune(func(name string) bool { return !picked(patterns, used, name) })
+	if i := slices.Index(used, false); err == nil && i >= 0 {
+		err = fmt.Errorf("node %q has no boot directory", patterns[i])
+	}
+	return gone, err
+}
+
+func prune(cmd *cobra.Command, tree *links.Tree, gone []string) error {
+	done, refused, err := tree.Prune(cmd.Context(), gone)
+	for _, name := range done {
+		fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", name)
+	}
+	for _, r := range refused {
+		cli.Tell(program, cmd.ErrOrStderr(), r.Err.Error())
+	}
+	if err == nil && len(refused) > 0 {
+		err = fmt.Errorf("%d of %d directories were not removed", len(refused), len(gone))
+	}
+	if err != nil {
+		return cli.Error{Err: err, Code: partial(len(done))}
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -26,7 +27,18 @@ func main() { os.Exit(Main()) }
 func Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	return run(ctx, arguments(os.Args), os.Stdout, os.Stderr)
+}
+
+// replaced is the script of source 004 in whose place the binary may be put.
+const replaced = "set-sqfs-links.sh"
+
+// arguments returns those of the process, which is set-links by that name.
+func arguments(argv []string) []string {
+	if filepath.Base(argv[0]) == replaced {
+		return append([]string{"set-links"}, argv[1:]...)
+	}
+	return argv[1:]
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {

@@ -12,7 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"bootctl": main})
+	testscript.Main(m, map[string]func(){"bootctl": main, replaced: main})
 }
 
 // TestScripts runs testdata/*.txtar. They know three more commands, of which

@@ -2,19 +2,18 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"bootd/artifacts"
+	"bootd/bmc"
 	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
@@ -37,22 +36,35 @@ its node or role is pinned to, else the newest of its role's channel. The links
 of a node switch together, so that no node boots a mix of two releases. Nodes
 that are linked as they should be are not touched.
 
+Without an inventory it does what set-sqfs-links.sh does, on the files of that
+site: the nodes are those that hold a lease, NODE or NODE-mgmt, and a name that
+fits a role. With IPMI_PASSWORD in the environment their BMCs are made to use
+DHCP first, and waited for. This machine's own is left alone. Each node gets a
+copy of ROOT/boot/script.ipxe, if there is one; copies that were edited stay.
+
 With CSM_RELEASE in the environment, the nodes keep their images in that
-directory (rd.live.dir on their kernel command line), without it in LiveOS.`,
+directory (rd.live.dir on their kernel command line), without it in LiveOS.
+
+Where bootd runs for the same root, it does the work.`,
 		Example: `  bootctl set-links --config bootd.yaml --node 'ncn-m[001-003],ncn-s*' --dry-run
   bootctl set-links --release kubernetes=1.2.3 --channel storage-ceph=unstable`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.liveDir = os.Getenv("CSM_RELEASE")
-			return s.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return s.run(cmd)
 		},
 	}
 	s.place.flags(cmd)
+	s.sources.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&s.role, "role", "", "only nodes of this `ROLE`")
 	f.StringArrayVar(&s.nodes, "node", nil, "only these nodes, a `LIST` such as ncn-m[001-003],ncn-s*")
 	f.StringSliceVar(&s.releases, "release", nil, "pin a role for this once, `ROLE=ID`; a node's own pin still counts")
 	f.StringSliceVar(&s.channels, "channel", nil, "stable or unstable for a role for this once, `ROLE=CHANNEL`")
+	f.BoolVar(&s.skipBMC, "skip-bmc", false, "leave the BMCs alone, and take the leases as they are")
+	f.DurationVar(&s.wait, "bmc-wait", 5*time.Minute, "wait so `LONG` for the leases of the BMCs")
+	f.BoolVar(&s.allowMissing, "allow-missing", false, "go on without the BMCs that have no lease by then")
+	s.talk.flags(cmd, "bmc-")
 	f.BoolVar(&s.dryRun, "dry-run", false, "say what would change and change nothing")
 	f.BoolVar(&s.json, "json", false, "print one JSON object")
 	return cmd
@@ -61,20 +73,25 @@ directory (rd.live.dir on their kernel command line), without it in LiveOS.`,
 // A place is where a command works: the configuration and the root.
 type place struct {
 	config, root string
+	named        func() bool // the configuration was named
 }
 
 func (p *place) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.config, "config", defaultConfig, "read root, roles and nodes from this `FILE`")
 	cmd.Flags().StringVar(&p.root, "root", "", "use this `DIR` instead of the root in the configuration")
+	p.named = func() bool { return cmd.Flags().Changed("config") }
 }
 
-// load returns the configuration, with the root as an absolute path.
+// load returns the configuration, with the root as an absolute path. A site
+// without bootd has none, and gets the defaults.
 func (p place) load() (*config.Config, error) {
 	c, err := config.Load(p.config)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !p.named():
+		c = config.Default()
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, cli.Hint(err, "name the file with --config FILE, or write one with: bootd config init")
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	abs, err := filepath.Abs(cmp.Or(p.root, c.Root))
@@ -97,26 +114,30 @@ func (p place) open(c *config.Config) (*links.Tree, error) {
 // setLinks is the command with its flags and its environment.
 type setLinks struct {
 	place
-	role               string
-	nodes              []string
-	releases, channels []string
-	liveDir            string // CSM_RELEASE
-	dryRun, json       bool
+	sources
+	talk
+	role                  string
+	nodes                 []string
+	releases, channels    []string
+	liveDir               string // CSM_RELEASE
+	skipBMC, allowMissing bool
+	wait                  time.Duration
+	dryRun, json          bool
+	secret                bmc.Secret // of the BMCs; zero: they are left alone
 }
 
-func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
+// run does what the script of source 004 does, in its order: find the images,
+// say which they are, prepare the BMCs, and link.
+func (s *setLinks) run(cmd *cobra.Command) error {
 	c, err := s.load()
 	if err != nil {
 		return err
 	}
-	nodes, err := s.pick(c.Inventory)
+	if err := s.checkFlags(cmd, c.Inventory); err != nil {
+		return err
+	}
+	who, err := s.muster(cmd, c)
 	if err != nil {
-		return err
-	}
-	if err := checkLiveDir(s.liveDir); err != nil {
-		return err
-	}
-	if _, err := s.override(c.Inventory, links.Settings{}); err != nil {
 		return err
 	}
 	tree, err := s.open(c)
@@ -132,53 +153,77 @@ func (s setLinks) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	nodes = pinned(nodes, settings)
-	wasLive := settings.LiveDir
 	r := newReport(c.Root, s.dryRun)
-	r.roles, r.config, r.liveDir, r.wasLive, r.quiet = roles, s.config, s.liveDir, wasLive, s.json
-	if !s.json {
-		fmt.Fprintln(stdout, "Resolving images to boot ... ")
-	}
-	catalogs := scan(tree, roles, nodes)
+	r.roles, r.config, r.liveDir, r.wasLive = roles, s.config, s.liveDir, settings.LiveDir
+	r.out, r.err, r.json = cmd.OutOrStdout(), cmd.ErrOrStderr(), s.json
+	r.say("Resolving images to boot ... ")
+	who.inPlay(tree, roles)
+	catalogs := scan(tree, roles, who)
 	if err := trusted(tree, c, roles, catalogs); err != nil {
 		return err
 	}
-	choices := artifacts.Resolve(nodes, catalogs)
-	unaltered(ctx, tree, roles, choices, stderr)
-	r.resolved(choices, catalogs)
-	r.notFound(stderr)
-	if !s.json {
-		r.printSelections(stdout)
+	choose := func(nodes []node.Node) {
+		choices := artifacts.Resolve(pinned(nodes, settings), catalogs)
+		unaltered(cmd.Context(), tree, roles, choices, r.err)
+		r.resolved(choices, catalogs, who.roles)
 	}
-	if err := r.kernels(c.Kernels, stderr); err != nil {
+	choose(who.all())
+	r.notFound()
+	r.printSelections()
+	if err := r.kernels(c.Kernels); err != nil {
 		return err
 	}
-	r.closed(tree.Root(), stderr)
-	r.notes(stdout, stderr)
-	applyErr, err := s.apply(ctx, tree, r)
+	r.closed(tree.Root())
+	if len(r.Selections) > 0 {
+		if err := s.prepare(cmd, who, r); err != nil {
+			return err
+		}
+		r.notes(who)
+	}
+	if who.leases {
+		choose(who.nodes)
+		r.absent(who)
+	}
+	if len(r.Nodes) == 0 {
+		return r.nobody()
+	}
+	applyErr, err := s.apply(cmd, tree, r)
 	if err != nil {
 		return err
 	}
-	if err := s.print(r, stdout); err != nil {
+	if err := r.print(); err != nil {
 		return err
 	}
-	return r.verdict(stderr, applyErr)
+	return r.verdict(applyErr)
 }
 
-// pick returns the nodes that the flags leave, in the order of the inventory.
-func (s setLinks) pick(inv *node.Inventory) ([]node.Node, error) {
-	if len(inv.Nodes()) == 0 {
-		return nil, cli.Hint(errors.New("the inventory has no nodes"), "add them under nodes: in "+s.config)
+// checkFlags refuses what no site makes right.
+func (s *setLinks) checkFlags(cmd *cobra.Command, inv *node.Inventory) error {
+	err := s.check("bmc-")
+	if s.wait < 0 {
+		err = errors.New("--bmc-wait: a wait is not below zero")
+	}
+	if err != nil {
+		return cli.UsageError(cmd, err)
 	}
 	if _, ok := inv.Role(s.role); s.role != "" && !ok {
-		return nil, fmt.Errorf("there is no role %q", s.role)
+		return fmt.Errorf("there is no role %q", s.role)
 	}
+	if err := links.CheckLiveDir(s.liveDir); err != nil {
+		return fmt.Errorf("CSM_RELEASE: %w", err)
+	}
+	if s.secret, err = s.password(); err != nil {
+		return err
+	}
+	_, err = s.override(inv, links.Settings{})
+	return err
+}
+
+// pick returns the nodes of the inventory that the flags leave, in its order.
+func (s *setLinks) pick(inv *node.Inventory) ([]node.Node, error) {
 	nodes, err := pickNodes(inv, s.nodes)
-	if err != nil {
-		return nil, err
-	}
-	if s.role == "" {
-		return nodes, nil
+	if err != nil || s.role == "" {
+		return nodes, err
 	}
 	of := slices.DeleteFunc(slices.Clone(nodes), func(n node.Node) bool { return n.Role != s.role })
 	switch {
@@ -225,7 +270,7 @@ func pinnedRoles(inv *node.Inventory, s links.Settings) map[string]node.Role {
 
 // override returns the roles with what the flags say instead of the
 // configuration and the settings.
-func (s setLinks) override(inv *node.Inventory, settings links.Settings) (map[string]node.Role, error) {
+func (s *setLinks) override(inv *node.Inventory, settings links.Settings) (map[string]node.Role, error) {
 	roles := pinnedRoles(inv, settings)
 	for _, x := range s.channels {
 		name, channel, err := s.forRole("--channel", x, inv)
@@ -252,7 +297,7 @@ func (s setLinks) override(inv *node.Inventory, settings links.Settings) (map[st
 }
 
 // forRole splits ROLE=VALUE. With --role the value may stand alone.
-func (s setLinks) forRole(flag, text string, inv *node.Inventory) (role, value string, err error) {
+func (s *setLinks) forRole(flag, text string, inv *node.Inventory) (role, value string, err error) {
 	role, value, ok := strings.Cut(text, "=")
 	if !ok {
 		role, value = s.role, text
@@ -267,21 +312,13 @@ func (s setLinks) forRole(flag, text string, inv *node.Inventory) (role, value s
 	return role, value, nil
 }
 
-// liveDirRule is a directory that is safe on a kernel command line. The script
-// of source 004 fails half-way at a slash.
-var liveDirRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
-
-func checkLiveDir(s string) error {
-	if s != "" && !liveDirRule.MatchString(s) {
-		return fmt.Errorf("CSM_RELEASE: %q is not the name of a directory (letters, digits, . _ + -)", s)
-	}
-	return nil
-}
-
-// scan looks for the releases of the roles that nodes have.
-func scan(tree *links.Tree, roles map[string]node.Role, nodes []node.Node) map[string]artifacts.Catalog {
+// scan looks for the releases of the roles that count.
+func scan(tree *links.Tree, roles map[string]node.Role, who *census) map[string]artifacts.Catalog {
 	catalogs := map[string]artifacts.Catalog{}
-	for _, n := range nodes {
+	for _, name := range who.roles {
+		catalogs[name] = artifacts.Scan(tree.Root(), roles[name])
+	}
+	for _, n := range who.all() {
 		if _, done := catalogs[n.Role]; !done {
 			catalogs[n.Role] = artifacts.Scan(tree.Root(), roles[n.Role])
 		}
@@ -291,26 +328,21 @@ func scan(tree *links.Tree, roles map[string]node.Role, nodes []node.Node) map[s
 
 // apply plans and, unless this is a dry run, applies. What comes of each node
 // goes into r; applyErr is why some of the plan is not done.
-func (s setLinks) apply(ctx context.Context, tree *links.Tree, r *report) (applyErr, err error) {
+func (s *setLinks) apply(cmd *cobra.Command, tree *links.Tree, r *report) (applyErr, err error) {
 	plan, err := tree.Plan(r.wanted())
 	if err != nil {
 		return nil, err
 	}
 	plan.LiveDir = &s.liveDir
+	if err := tree.PlanScripts(&plan, r.scriptArgs()); err != nil {
+		return nil, err
+	}
 	done := plan.Changes
 	if !s.dryRun {
-		done, applyErr = tree.Apply(ctx, plan)
+		done, applyErr = tree.Apply(cmd.Context(), plan)
 	}
 	r.planned(plan, done, applyErr)
 	return applyErr, nil
-}
-
-func (s setLinks) print(r *report, stdout io.Writer) error {
-	if !s.json {
-		r.printNodes(stdout)
-		return nil
-	}
-	return printJSON(stdout, r)
 }
 
 // writeHint returns the remedy for a root that cannot be written to.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"bootd/artifacts"
+	"bootd/bmc"
 	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
@@ -39,14 +40,34 @@ type report struct {
 	Failed     int                 `json:"failed"`
 	Mismatch   bool                `json:"kernels_differ,omitempty"`
 	LiveDir    string              `json:"live_dir,omitempty"` // rd.live.dir of the nodes; empty: the default
+	BMCs       []bmcOutcome        `json:"bmcs,omitempty"`     // that were told to use DHCP
+	Missing    []string            `json:"missing,omitempty"`  // nodes whose BMC was waited for and has no lease
 
 	roles      map[string]node.Role
 	config     string
 	liveDir    string
 	wasLive    string // before this run
-	quiet      bool   // lines of source 004 would spoil the JSON
+	out, err   io.Writer
+	json       bool // lines of source 004 would spoil it
 	choices    []artifacts.Choice
+	unfound    []string            // roles without a node and without a release
 	passedOver []artifacts.Problem // of releases newer than the selected one
+	unreached  map[string]bool     // nodes whose BMC could not be told
+	edited     []string            // nodes whose script.ipxe is kept
+}
+
+// say prints a line of source 004, warn one of its lines on standard error.
+func (r *report) say(format string, args ...any) { r.line(r.out, format+"\n", args...) }
+
+func (r *report) warn(format string, args ...any) { r.line(r.err, format+"\n", args...) }
+
+// count prints how many there are, over the count before.
+func (r *report) count(n int) { r.line(r.out, "Current: %d\x1b[0K\r", n) }
+
+func (r *report) line(w io.Writer, format string, args ...any) {
+	if !r.json {
+		fmt.Fprintf(w, format, args...)
+	}
 }
 
 // A selection is a set and the nodes that should boot it.
@@ -62,7 +83,8 @@ type outcome struct {
 	Release string `json:"release,omitempty"` // it should boot; empty: there is none
 	Was     string `json:"was,omitempty"`     // release that was linked before a change; empty: none, or a mix
 	Outcome string `json:"outcome"`
-	Error   string `json:"error,omitempty"` // where it failed
+	Script  string `json:"script,omitempty"` // its script.ipxe was copied or, because it was edited, kept
+	Error   string `json:"error,omitempty"`  // where it failed
 
 	links []string // names of the links that differ, for a change
 }
@@ -71,22 +93,39 @@ func newReport(root string, dryRun bool) *report {
 	return &report{Root: root, DryRun: dryRun, Selections: []selection{}, Nodes: []outcome{}, Problems: []artifacts.Problem{}}
 }
 
-// resolved records what each node should boot.
-func (r *report) resolved(choices []artifacts.Choice, catalogs map[string]artifacts.Catalog) {
+// resolved records what each node should boot, and what the nodes of roles
+// would that have none.
+func (r *report) resolved(choices []artifacts.Choice, catalogs map[string]artifacts.Catalog, roles []string) {
 	r.choices = choices
+	r.Nodes, r.Selections, r.Problems, r.unfound, r.passedOver = []outcome{}, []selection{}, []artifacts.Problem{}, nil, nil
 	index := map[artifacts.Set]int{}
-	for _, c := range choices {
-		r.Nodes = append(r.Nodes, outcome{Node: c.Node.Name, Role: c.Node.Role, Release: c.Set.Release})
-		if c.Err != nil {
-			continue
-		}
-		i, ok := index[c.Set]
+	at := func(s artifacts.Set) *selection {
+		i, ok := index[s]
 		if !ok {
 			i = len(r.Selections)
-			index[c.Set] = i
-			r.Selections = append(r.Selections, selection{Set: c.Set})
+			index[s] = i
+			r.Selections = append(r.Selections, selection{Set: s, Nodes: []string{}})
 		}
-		r.Selections[i].Nodes = append(r.Selections[i].Nodes, c.Node.Name)
+		return &r.Selections[i]
+	}
+	has := map[string]bool{}
+	for _, c := range choices {
+		r.Nodes = append(r.Nodes, outcome{Node: c.Node.Name, Role: c.Node.Role, Release: c.Set.Release})
+		has[c.Node.Role] = true
+		if c.Err == nil {
+			s := at(c.Set)
+			s.Nodes = append(s.Nodes, c.Node.Name)
+		}
+	}
+	for _, role := range roles {
+		set, err := catalogs[role].Select("")
+		switch {
+		case has[role]:
+		case err != nil:
+			r.unfound = append(r.unfound, role)
+		default:
+			at(set)
+		}
 	}
 	slices.SortStableFunc(r.Selections, func(a, b selection) int { return cmp.Compare(a.Role, b.Role) })
 	for _, role := range slices.Sorted(maps.Keys(catalogs)) {
@@ -122,6 +161,12 @@ func (r *report) planned(p links.Plan, done []links.Change, applyErr error) {
 	for _, x := range p.Refused {
 		fate[x.Node] = outcome{Outcome: failed, Error: x.Err.Error()}
 	}
+	for _, name := range p.Edited {
+		o := fate[name]
+		o.Script = "kept"
+		fate[name] = o
+	}
+	r.edited = p.Edited
 	for i, c := range r.choices {
 		if c.Err != nil {
 			fate[c.Node.Name] = outcome{Outcome: failed, Error: c.Err.Error()}
@@ -136,11 +181,14 @@ func changeOutcome(c links.Change) outcome {
 		o.Outcome = created
 	}
 	o.links = c.Differ()
+	if c.Script != nil {
+		o.Script = "copied"
+	}
 	return o
 }
 
 func (r *report) settle(o *outcome, fate outcome) {
-	o.Outcome, o.Was, o.Error, o.links = fate.Outcome, fate.Was, fate.Error, fate.links
+	o.Outcome, o.Was, o.Error, o.Script, o.links = fate.Outcome, fate.Was, fate.Error, fate.Script, fate.links
 	switch o.Outcome {
 	case created:
 		r.Created++
@@ -153,19 +201,36 @@ func (r *report) settle(o *outcome, fate outcome) {
 	}
 }
 
-// notFound says, in the words of source 004, which roles have no release.
-func (r *report) notFound(stderr io.Writer) {
-	if r.quiet {
-		return
-	}
-	told := map[string]bool{}
+// scriptArgs returns a function that returns the kernel arguments that a node
+// has of its own in its script.ipxe.
+func (r *report) scriptArgs() func(name string) []string {
+	role := map[string]node.Role{}
 	for _, c := range r.choices {
-		if role := r.roles[c.Node.Role]; c.Err != nil && !told[role.Name] && c.Node.Release == "" {
-			told[role.Name] = true
-			for _, member := range r.missing(role.Name) {
-				fmt.Fprintf(stderr, "ERROR: %s %s not found in %s\n", scriptWord(role), member, filepath.Join(r.Root, artifacts.DataDir, role.Dir))
-			}
+		role[c.Node.Name] = r.roles[c.Node.Role]
+	}
+	return func(name string) []string { return role[name].ScriptArgsOf(name) }
+}
+
+// notFound says, in the words of source 004, which roles have no release.
+func (r *report) notFound() {
+	told := map[string]bool{}
+	tell := func(name string) {
+		role := r.roles[name]
+		if told[name] {
+			return
 		}
+		told[name] = true
+		for _, member := range r.missing(name) {
+			r.warn("ERROR: %s %s not found in %s", scriptWord(role), member, filepath.Join(r.Root, artifacts.DataDir, role.Dir))
+		}
+	}
+	for _, c := range r.choices {
+		if c.Err != nil && c.Node.Release == "" {
+			tell(c.Node.Role)
+		}
+	}
+	for _, role := range r.unfound {
+		tell(role)
 	}
 }
 
@@ -202,7 +267,7 @@ func scriptWord(role node.Role) string {
 
 // kernels compares the kernels of the roles, as source 004 does, and does what
 // the configuration says where they differ.
-func (r *report) kernels(policy config.Kernels, stderr io.Writer) error {
+func (r *report) kernels(policy config.Kernels) error {
 	if policy == config.KernelsOff {
 		return nil
 	}
@@ -216,49 +281,91 @@ func (r *report) kernels(policy config.Kernels, stderr io.Writer) error {
 		return nil
 	}
 	r.Mismatch = true
-	fmt.Fprintln(stderr, "Mismatching kernels! The discovered artifacts will deploy an undesirable stack.")
+	fmt.Fprintln(r.err, "Mismatching kernels! The discovered artifacts will deploy an undesirable stack.")
 	if policy == config.KernelsError {
 		return cli.Hint(errors.New("kernels differ, no node is linked: "+strings.Join(told, ", ")),
 			"pin releases with the same kernel, or say kernels: warn or kernels: off in "+r.config)
 	}
-	cli.Tell(program, stderr, "warning: kernels differ: "+strings.Join(told, ", "))
+	cli.Tell(program, r.err, "warning: kernels differ: "+strings.Join(told, ", "))
 	return nil
 }
 
 // closed warns of files that the user of a web server could not read.
-func (r *report) closed(root *os.Root, stderr io.Writer) {
+func (r *report) closed(root *os.Root) {
 	for _, s := range r.Selections {
 		for _, what := range artifacts.Closed(root, s.Set) {
-			cli.Tell(program, stderr, fmt.Sprintf("warning: release %s of role %s: %s is not open to all: a server that does not run as its owner cannot read it", s.Release, s.Role, what))
+			cli.Tell(program, r.err, fmt.Sprintf("warning: release %s of role %s: %s is not open to all: a server that does not run as its owner cannot read it", s.Release, s.Role, what))
 		}
 	}
 }
 
+// bmcs records what came of the BMCs, and says it.
+func (r *report) bmcs(results []bmc.Result[bmcOutcome]) {
+	list, errs := outcomes(results)
+	r.BMCs, r.unreached = list, map[string]bool{}
+	for _, o := range list {
+		r.unreached[o.Node] = o.Error != ""
+		if o.Changed && o.Error == "" {
+			r.say("%s: %s", o.Node, o.Did)
+		}
+	}
+	for _, err := range errs {
+		cli.Tell(program, r.err, err.Error())
+	}
+}
+
 // notes prints the lines of source 004 that come before the links are made.
-func (r *report) notes(stdout, stderr io.Writer) {
+func (r *report) notes(who *census) {
 	r.LiveDir = r.liveDir
-	if r.quiet {
-		return
+	if who.leases {
+		r.say("%s is creating boot directories for each NCN with a BMC that has a lease in %s", os.Args[0], who.where)
+	} else {
+		r.say("%s is creating boot directories for each NCN in the inventory of %s", os.Args[0], r.config)
 	}
-	fmt.Fprintf(stdout, "%s is creating boot directories for each NCN in the inventory of %s\n", program, r.config)
-	fmt.Fprintln(stdout, "\tNOTE: Nodes without boot directories will still boot the non-destructive iPXE binary for bare-metal discovery usage.")
+	r.say("\tNOTE: Nodes without boot directories will still boot the non-destructive iPXE binary for bare-metal discovery usage.")
 	if r.liveDir != "" {
-		fmt.Fprintf(stdout, "\tImages will be stored on the NCN at /run/initramfs/live/%s/\n", r.liveDir)
+		r.say("\tImages will be stored on the NCN at /run/initramfs/live/%s/", r.liveDir)
 		return
 	}
-	fmt.Fprintln(stderr, "\tWARNING: CSM_RELEASE was not set, images will be stored in their default location on the node(s) at /run/initramfs/live/LiveOS/")
+	r.warn("\tWARNING: CSM_RELEASE was not set, images will be stored in their default location on the node(s) at /run/initramfs/live/LiveOS/")
+}
+
+// absent records the nodes that are expected and have no lease, and says which
+// roles have no node at all.
+func (r *report) absent(who *census) {
+	there := map[string]bool{}
+	for _, n := range who.nodes {
+		there[n.Role] = true
+	}
+	for _, role := range who.roles {
+		if !there[role] && len(r.Selections) > 0 {
+			r.warn("No %s NCN BMCs found in %s", firstWord(role), who.where)
+		}
+	}
+	for _, n := range who.missing {
+		r.choices = append(r.choices, artifacts.Choice{Node: n, Err: errors.New("no lease in " + who.where)})
+		r.Nodes = append(r.Nodes, outcome{Node: n.Name, Role: n.Role})
+	}
+}
+
+// nobody is the verdict where there is no node.
+func (r *report) nobody() error {
+	if len(r.Selections) == 0 {
+		return errors.New("no release and no node is there")
+	}
+	return cli.Hint(errors.New("no node is there to link"), "name the file of the leases with --leases, or the nodes under nodes: in "+r.config)
 }
 
 // printSelections prints what was found, in the words of source 004, so that
 // scripts that look for them find them.
-func (r *report) printSelections(w io.Writer) {
+func (r *report) printSelections() {
 	if len(r.Selections) > 0 {
-		fmt.Fprintln(w, "Images resolved")
+		r.say("Images resolved")
 	}
 	for _, s := range r.Selections {
-		fmt.Fprintf(w, "%s Boot Selection:\n", r.title(s.Role))
+		r.say("%s Boot Selection:", r.title(s.Role))
 		for _, m := range [][2]string{{"kernel", s.Kernel}, {"initrd", s.Initrd}, {"squash", s.Squashfs}} {
-			fmt.Fprintf(w, "\t%s: %s\n", m[0], filepath.Join(r.Root, m[1]))
+			r.say("\t%s: %s", m[0], filepath.Join(r.Root, m[1]))
 		}
 	}
 }
@@ -280,8 +387,18 @@ func firstWord(role string) string {
 	return word
 }
 
+// print prints what came of it.
+func (r *report) print() error {
+	if r.json {
+		return printJSON(r.out, r)
+	}
+	r.printNodes()
+	return nil
+}
+
 // printNodes prints what changed, and how many did not.
-func (r *report) printNodes(w io.Writer) {
+func (r *report) printNodes() {
+	w := r.out
 	for _, o := range r.Nodes {
 		switch o.Outcome {
 		case created, changed:
@@ -290,6 +407,9 @@ func (r *report) printNodes(w io.Writer) {
 	}
 	if r.wasLive != "" && r.wasLive != r.liveDir {
 		fmt.Fprintf(w, "%s%s rd.live.dir of all nodes: %q -> %q\n", r.would(), r.verb(changed), r.wasLive, r.liveDir)
+	}
+	if len(r.edited) > 0 {
+		fmt.Fprintf(w, "kept script.ipxe of %s: edited\n", strings.Join(r.edited, ", "))
 	}
 	counts := fmt.Sprintf("%d created, %d changed, %d unchanged", r.Created, r.Changed, r.Unchanged)
 	switch {
@@ -334,14 +454,17 @@ func (o outcome) story() string {
 }
 
 // verdict tells what is wrong and returns an error for the exit status.
-func (r *report) verdict(stderr io.Writer, applyErr error) error {
+func (r *report) verdict(applyErr error) error {
 	for _, p := range r.passedOver {
-		cli.Tell(program, stderr, fmt.Sprintf("warning: role %s: release %s is not used: %v", p.Role, p.Release, p))
+		cli.Tell(program, r.err, fmt.Sprintf("warning: role %s: release %s is not used: %v", p.Role, p.Release, p))
 	}
 	for _, f := range r.failures() {
-		cli.Tell(program, stderr, f)
+		cli.Tell(program, r.err, f)
 	}
-	if r.Failed == 0 {
+	switch {
+	case r.Failed == 0 && len(r.Missing) > 0:
+		return cli.Error{Err: fmt.Errorf("BMCs without a lease: %s", strings.Join(r.Missing, ", ")), Code: cli.Partial}
+	case r.Failed == 0:
 		return applyErr // of cleaning up
 	}
 	code := cli.Failure
