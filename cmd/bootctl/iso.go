@@ -76,6 +76,10 @@ func (m *isoMaker) run(ctx context.Context, stdout io.Writer, name string) error
 	if err != nil {
 		return err
 	}
+	// An address that is nobody's would be in every URL of the image.
+	if c, err = c.Resolve(config.InterfaceAddrs); err != nil {
+		return cli.Hint(err, "run it on the provisioning host, whose address the image names")
+	}
 	n, ok := c.Inventory.ByName(name)
 	if !ok {
 		return fmt.Errorf("%q is not a node of the configuration", name)

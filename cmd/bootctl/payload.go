@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -85,6 +86,9 @@ func payloadData(c *config.Config, n *node.Node) payload.Data {
 		domain = s.Domain
 		if s.Server.IsValid() {
 			server = s.Server.String()
+			if c.HTTP.Port != 80 {
+				server = netip.AddrPortFrom(s.Server, c.HTTP.Port).String()
+			}
 		}
 	}
 	return payload.NewData(n, domain, server)

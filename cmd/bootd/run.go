@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -144,35 +141,5 @@ func resolve(draft *config.Draft) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cfg.Resolve(interfaceAddrs)
-}
-
-// interfaceAddrs returns the IPv4 addresses of a network interface.
-func interfaceAddrs(name string) (list []netip.Prefix, err error) {
-	ifi, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil, fmt.Errorf("there is no network interface %q; there are %s", name, interfaceNames())
-	}
-	addrs, err := ifi.Addrs()
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
-			list = append(list, p)
-		}
-	}
-	return list, nil
-}
-
-func interfaceNames() string {
-	all, _ := net.Interfaces()
-	var names string
-	for i, ifi := range all {
-		if i > 0 {
-			names += ", "
-		}
-		names += ifi.Name
-	}
-	return names
+	return cfg.Resolve(config.InterfaceAddrs)
 }

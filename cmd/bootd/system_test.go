@@ -54,7 +54,11 @@ type site struct {
 	Subnet string // further keys of the subnet
 	Extra  string // further lines of the configuration
 	Args   string // of the kernel; empty: labArgs
+	Roles  string // further items of roles
 	Nodes  []siteNode
+	// Release writes further releases below the root. Nil: there are none.
+	Release func(root string) error
+
 	images *lab.Images // nil: with the lab's own initrd
 	daemon *lab.Proc
 }
@@ -81,6 +85,7 @@ subnets:
 roles:
   - {name: kubernetes, dir: k8s, squashfs: [kubernetes], args: "{{.Args}}"}
   - {name: storage-ceph, dir: ceph, squashfs: [storage-ceph], args: "{{.Args}}"}
+{{- .Roles}}
 nodes:
 {{- range .Nodes}}
   - name: {{.Name}}
@@ -129,7 +134,7 @@ func newSiteOf(t *testing.T, guests int, of site) *site {
 	}
 	n := lab.ForTest(t, netip.MustParsePrefix("10.77.0.1/24"), guests)
 	s := &site{
-		Net: n, t: t, bin: bin, Subnet: of.Subnet, Extra: of.Extra, Args: cmp.Or(of.Args, labArgs), Nodes: of.Nodes, images: of.images,
+		Net: n, t: t, bin: bin, Subnet: of.Subnet, Extra: of.Extra, Args: cmp.Or(of.Args, labArgs), Roles: of.Roles, Nodes: of.Nodes, images: of.images,
 		root: filepath.Join(n.Dir, "www"), config: filepath.Join(n.Dir, "bootd.yaml"), socket: filepath.Join(n.Dir, "bootd.sock"),
 	}
 	if s.images == nil {
@@ -137,6 +142,11 @@ func newSiteOf(t *testing.T, guests int, of site) *site {
 	}
 	s.release(lab.Release{Dir: "k8s", ID: "1.2.3", Base: "kubernetes"})
 	s.release(lab.Release{Dir: "ceph", ID: "0.0.7", Base: "storage-ceph"})
+	if of.Release != nil {
+		if err := of.Release(s.root); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.writeConfig()
 	s.bootctl("set-links", "--config", s.config)
 	s.start()
@@ -154,7 +164,7 @@ func (s *site) release(r lab.Release) {
 func (s *site) writeConfig() {
 	s.t.Helper()
 	var b bytes.Buffer
-	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Subnet": s.Subnet, "Extra": s.Extra, "Args": s.Args, "Nodes": s.Nodes})
+	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Subnet": s.Subnet, "Extra": s.Extra, "Roles": s.Roles, "Args": s.Args, "Nodes": s.Nodes})
 	if err == nil {
 		err = os.WriteFile(s.config, b.Bytes(), 0o644)
 	}

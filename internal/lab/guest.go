@@ -38,13 +38,15 @@ var firmwares = [...]string{BIOS: "bios", BIOSLoader: "bios-undionly", UEFI: "ue
 // String returns a short name.
 func (f Firmware) String() string { return firmwares[f] }
 
-// A Machine describes a virtual machine without a disk.
+// A Machine describes a virtual machine.
 type Machine struct {
 	Name     string // for file names and messages
 	Firmware Firmware
 	MAC      node.MAC
 	UUID     node.UUID // zero: QEMU's, which is all zeroes
 	Serial   string    // SMBIOS system serial number; empty: none
+	Disks    []string  // files of its disks, from NewDisk, in order; their serial numbers are disk0, disk1, ...
+	CD       string    // file in its CD drive; empty: it has none
 	Resets   bool      // a reset starts it anew, where it else ends
 	Idle     bool      // before its NIC it has one of another kind without a cable, which only ipxe.efi has a driver for
 }
@@ -164,9 +166,14 @@ func (m Machine) args(accel, tap string) []string {
 		code = ovmfSecure
 		args = append(args, "-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
+	if len(m.Disks) > 0 {
+		nic += ",bootindex=0" // the network first, always, as on a site that is served
+	}
 	switch m.Firmware {
 	case BIOS:
-		args = append(args, "-boot", "n") // and the ROM that QEMU gives the NIC
+		if len(m.Disks) == 0 {
+			args = append(args, "-boot", "n") // and the ROM that QEMU gives the NIC
+		}
 	case BIOSLoader:
 		args = append(args, "-kernel", lkrn, "-initrd", "loader.ipxe")
 		nic += ",romfile="
@@ -197,6 +204,14 @@ func (m Machine) args(accel, tap string) []string {
 	if m.Idle {
 		args = append(args, "-qmp", "unix:"+monitor+",server=on,wait=off",
 			"-netdev", "hubport,id=idle,hubid=0", "-device", "e1000,netdev=idle,romfile=,mac=52:54:00:1d:1e:00")
+	}
+	for i, file := range m.Disks {
+		args = append(args, "-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", i, file),
+			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=disk%d,bootindex=%d", i, i, i+1))
+	}
+	if m.CD != "" {
+		args = append(args, "-drive", "if=none,id=cd,media=cdrom,format=raw,readonly=on,file="+m.CD,
+			"-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=cd")
 	}
 	return append(args,
 		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no",

@@ -25,7 +25,7 @@ const busybox = "/bin/busybox"
 
 // modules are what the initrd loads, before what they depend on is added. All
 // else it needs is built into Debian's cloud kernel.
-var modules = []string{"virtio_pci", "virtio_net", "squashfs", "loop", "overlay", "virtio_scsi", "sr_mod", "isofs"}
+var modules = []string{"virtio_pci", "virtio_net", "squashfs", "loop", "overlay", "virtio_scsi", "sr_mod", "isofs", "virtio_blk"}
 
 // Images are the files a machine boots. They are built once per machine, below
 // build/lab, and never change there.
@@ -327,6 +327,18 @@ func writeSquashfs(ctx context.Context, r Release, file string) error {
 	if r.Dead {
 		files = nil
 	}
+	err = errors.Join(
+		layUserland(ctx, root, files),
+		os.WriteFile(filepath.Join(root, "etc/bootd-lab-release"), []byte(r.ID+"\n"), 0o644),
+		os.WriteFile(filepath.Join(root, "etc/bootd-lab-role"), []byte(r.Base+"\n"), 0o644))
+	if err != nil {
+		return err
+	}
+	return makeSquashfs(ctx, root, file)
+}
+
+// layUserland makes a root file system of busybox and files of guest/.
+func layUserland(ctx context.Context, root string, files map[string]string) error {
 	if err := layRoot(root, files); err != nil {
 		return err
 	}
@@ -343,12 +355,10 @@ func writeSquashfs(ctx context.Context, r Release, file string) error {
 	for _, dir := range []string{"proc", "sys", "dev", "run", "etc"} {
 		errs = append(errs, os.Mkdir(filepath.Join(root, dir), 0o755))
 	}
-	errs = append(errs,
-		os.WriteFile(filepath.Join(root, "etc/bootd-lab-release"), []byte(r.ID+"\n"), 0o644),
-		os.WriteFile(filepath.Join(root, "etc/bootd-lab-role"), []byte(r.Base+"\n"), 0o644))
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	_, err = run(exec.CommandContext(ctx, "mksquashfs", root, file, "-noappend", "-all-root", "-quiet", "-no-progress"))
+	return errors.Join(errs...)
+}
+
+func makeSquashfs(ctx context.Context, root, file string) error {
+	_, err := run(exec.CommandContext(ctx, "mksquashfs", root, file, "-noappend", "-all-root", "-quiet", "-no-progress"))
 	return err
 }
