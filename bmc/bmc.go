@@ -60,6 +60,20 @@ func ParsePower(s string) (Power, error) {
 	return 0, fmt.Errorf("%q is not one of on, off, cycle", s)
 }
 
+// A Device is what a machine can be told to boot from.
+type Device uint8
+
+// The devices.
+const (
+	PXE Device = iota // the network
+	CD                // its CD drive, which may be that of virtual media
+)
+
+var devices = [...]string{PXE: "pxe", CD: "cd"}
+
+// String returns the word used on the command line.
+func (d Device) String() string { return devices[d] }
+
 // A BMC is one that can be talked to. Its methods open a session each and
 // close it; they may be called at the same time, and return an *Error.
 type BMC struct {
@@ -83,7 +97,7 @@ type session interface {
 	vendor(context.Context) (Vendor, error)
 	power(context.Context) (Power, error) // On or Off
 	setPower(context.Context, Power) error
-	bootPXE(ctx context.Context, legacy bool) error
+	bootOnce(ctx context.Context, from Device, legacy bool) error
 	source(context.Context) (string, error) // of its address: fromDHCP or another word
 	setDHCP(context.Context) error
 	reset(context.Context) error // of the BMC, not of its machine
@@ -217,13 +231,13 @@ func confirm(ctx context.Context, s session, want Power) error {
 	}
 }
 
-// BootPXE makes the machine boot from the network at its next boot, and only
+// BootOnce makes the machine boot from a device at its next boot, and only
 // then: by UEFI, or with legacy as a BIOS does. Many BMCs forget it when no
 // power command follows within a minute (IPMI 2.0, table 28-14, parameter 3).
-func (b BMC) BootPXE(ctx context.Context, legacy bool) error {
+func (b BMC) BootOnce(ctx context.Context, from Device, legacy bool) error {
 	return b.do(ctx, func(ctx context.Context, s session, enter func(string)) error {
-		enter("boot once from pxe")
-		return s.bootPXE(ctx, legacy)
+		enter("boot once from " + from.String())
+		return s.bootOnce(ctx, from, legacy)
 	})
 }
 

@@ -169,13 +169,17 @@ func (s *ipmi) setPower(ctx context.Context, p Power) error {
 	return ipmiError(err)
 }
 
-// bootPXE sets the boot flags (IPMI 2.0, table 28-14, parameter 5).
-func (s *ipmi) bootPXE(ctx context.Context, legacy bool) error {
+// bootOnce sets the boot flags (IPMI 2.0, table 28-14, parameter 5).
+func (s *ipmi) bootOnce(ctx context.Context, from Device, legacy bool) error {
 	boot := types.BIOSBootTypeEFI
 	if legacy {
 		boot = types.BIOSBootTypeLegacy
 	}
-	return ipmiError(s.c.SetBootDevice(ctx, types.BootDeviceSelectorForcePXE, boot, false))
+	selector := types.BootDeviceSelectorForcePXE
+	if from == CD {
+		selector = types.BootDeviceSelectorForceCDROM
+	}
+	return ipmiError(s.c.SetBootDevice(ctx, selector, boot, false))
 }
 
 func (s *ipmi) source(ctx context.Context) (string, error) {

@@ -107,14 +107,16 @@ func killMachine(t *testing.T, dir string) {
 	syscall.Kill(pid, syscall.SIGKILL)
 }
 
-func TestIPMIBootPXE(t *testing.T) {
+func TestIPMIBootOnce(t *testing.T) {
 	b, dir := startSim(t, bmctest.Sim{})
 	for _, legacy := range []bool{false, true} {
-		if err := b.BootPXE(t.Context(), legacy); err != nil {
-			t.Error(err)
-		}
-		if got, err := os.ReadFile(filepath.Join(dir, bmctest.BootFile)); err != nil || string(got) != "pxe\n" {
-			t.Errorf("the BMC boots once from %q, %v, want pxe", got, err)
+		for device, word := range map[bmc.Device]string{bmc.PXE: "pxe\n", bmc.CD: "cdrom\n"} {
+			if err := b.BootOnce(t.Context(), device, legacy); err != nil {
+				t.Error(err)
+			}
+			if got, err := os.ReadFile(filepath.Join(dir, bmctest.BootFile)); err != nil || string(got) != word {
+				t.Errorf("%v: the BMC boots once from %q, %v, want %q", device, got, err, word)
+			}
 		}
 	}
 }

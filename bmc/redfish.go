@@ -192,15 +192,15 @@ func (s *redfish) finish(ctx context.Context, task *schemas.TaskMonitorInfo, err
 	}
 }
 
-// bootPXE sets the boot source override. Some BMCs refuse the mode, which then
+// bootOnce sets the boot source override. Some BMCs refuse the mode, which then
 // stays what it is.
-func (s *redfish) bootPXE(_ context.Context, legacy bool) error {
+func (s *redfish) bootOnce(_ context.Context, from Device, legacy bool) error {
 	m, err := s.machine()
 	if err != nil {
 		return err
 	}
 	boot := &schemas.Boot{
-		BootSourceOverrideTarget:  schemas.PxeBootSource,
+		BootSourceOverrideTarget:  map[Device]schemas.BootSource{PXE: schemas.PxeBootSource, CD: schemas.CdBootSource}[from],
 		BootSourceOverrideEnabled: schemas.OnceBootSourceOverrideEnabled,
 		BootSourceOverrideMode:    schemas.UEFIBootSourceOverrideMode,
 	}

@@ -41,8 +41,8 @@ func setPower(p bmc.Power) func(context.Context, bmc.BMC) (bool, error) {
 	return func(ctx context.Context, b bmc.BMC) (bool, error) { return b.SetPower(ctx, p) }
 }
 
-func bootPXE(legacy bool) func(context.Context, bmc.BMC) (bool, error) {
-	return func(ctx context.Context, b bmc.BMC) (bool, error) { return true, b.BootPXE(ctx, legacy) }
+func bootOnce(from bmc.Device, legacy bool) func(context.Context, bmc.BMC) (bool, error) {
+	return func(ctx context.Context, b bmc.BMC) (bool, error) { return true, b.BootOnce(ctx, from, legacy) }
 }
 
 func setDHCP(reset bool) func(context.Context, bmc.BMC) (bool, error) {
@@ -74,10 +74,11 @@ func TestRedfish(t *testing.T) {
 			[]string{reset + `On"}`, reset + `ForceOff"}`, reset + `On"}`}},
 		{"power, by a task", bmctest.Quirks{Tasks: true}, []redfishStep{{setPower(bmc.On), true, ""}}, []string{reset + `On"}`}},
 		{"power stays away", bmctest.Quirks{PowerStaysAway: true}, []redfishStep{{setPower(bmc.On), true, "confirm power on: the BMC took the command, and the power is still off"}}, []string{reset + `On"}`}},
-		{"boot once", bmctest.Quirks{}, []redfishStep{{bootPXE(false), true, ""}, {bootPXE(true), true, ""}}, []string{
+		{"boot once", bmctest.Quirks{}, []redfishStep{{bootOnce(bmc.PXE, false), true, ""}, {bootOnce(bmc.PXE, true), true, ""}, {bootOnce(bmc.CD, false), true, ""}}, []string{
 			`PATCH /Systems/1 {"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideMode":"UEFI","BootSourceOverrideTarget":"Pxe"}}`,
-			`PATCH /Systems/1 {"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideMode":"Legacy","BootSourceOverrideTarget":"Pxe"}}`}},
-		{"boot once, mode refused", bmctest.Quirks{NoBootMode: true}, []redfishStep{{bootPXE(false), true, ""}}, []string{
+			`PATCH /Systems/1 {"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideMode":"Legacy","BootSourceOverrideTarget":"Pxe"}}`,
+			`PATCH /Systems/1 {"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideMode":"UEFI","BootSourceOverrideTarget":"Cd"}}`}},
+		{"boot once, mode refused", bmctest.Quirks{NoBootMode: true}, []redfishStep{{bootOnce(bmc.PXE, false), true, ""}}, []string{
 			`PATCH /Systems/1 {"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideMode":"UEFI","BootSourceOverrideTarget":"Pxe"}}`,
 			`PATCH /Systems/1 {"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Pxe"}}`}},
 		{"dhcp", bmctest.Quirks{}, []redfishStep{{setDHCP(false), true, ""}, {setDHCP(false), false, ""}},

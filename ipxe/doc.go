@@ -18,6 +18,7 @@
 //	POST /checkin/booted                        the booted system reports back (leased addresses only)
 //	GET  /report?step=&err=                     a script reports a failure (leased addresses only)
 //	GET  /t/<token>/<document>                  a document of a payload (the bearer of the ticket only)
+//	GET  /media/<token>/<node>-<kind>.iso        a CD image for the virtual drive of a BMC, while its token is good
 //	GET  /healthz, /metrics
 //
 // Each GET may be a HEAD. Nothing else below the root is served: no listing,

@@ -72,6 +72,9 @@ type Server struct {
 	// Payload judges a request for a document and renders it; with peek the
 	// ticket is not used. Nil: there is no such route.
 	Payload func(r PayloadRequest, peek bool) PayloadAnswer
+	// Media judges a request for a CD image and opens it. Nil: there is no
+	// such route.
+	Media func(MediumRequest) MediumAnswer
 	// Ready reports whether boots may be served. Nil: always.
 	Ready func() bool
 	// Record takes each step. Nil: steps are forgotten.
@@ -202,6 +205,8 @@ func (h *handler) serve(w *meter, c *call) error {
 		return h.report(w, c)
 	case document:
 		return h.payload(w, c)
+	case medium:
+		return h.media(w, c)
 	}
 	return h.file(w, c)
 }

@@ -31,6 +31,7 @@ const (
 	checkIn
 	grubFile
 	document
+	medium
 	report
 	health
 	metrics
@@ -45,7 +46,7 @@ type target struct {
 	grub GRUBFile
 	file string // loader name, document, or path below the root
 
-	token string // for payload; never part of path
+	token string // for document and medium; never part of path
 }
 
 // isScript reports whether iPXE will run the answer.
@@ -61,7 +62,7 @@ func (t target) method() string {
 
 // reserved are the first path elements that are ours, whatever the inventory
 // says.
-var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t", "payload", "phone-home"}
+var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t", "media", "payload", "phone-home"}
 
 // Reserved reports whether a node of this name would be hidden by a route.
 func Reserved(name string) bool { return slices.Contains(reserved, name) }
@@ -160,13 +161,15 @@ func matchPair(dir, name string) target {
 	return target{}
 }
 
-// matchDeep matches the documents of tickets, what is beside a loader in a
+// matchDeep matches the documents and images of tokens, what is beside a loader in a
 // directory of its own, and the files of a boot that began with a release.
 func matchDeep(e []string) target {
 	name := e[1] + "/" + e[2]
 	switch {
 	case e[0] == "t" && payload.IsDocument(e[2]):
 		return target{kind: document, token: e[1], file: e[2]}
+	case e[0] == "media" && strings.HasSuffix(e[2], ".iso"):
+		return target{kind: medium, token: e[1], file: e[2]}
 	case !Reserved(e[0]) && node.ValidName(e[0]) && isNodeFile(e[2]):
 		return target{kind: nodeFile, node: e[0], rel: e[1], file: e[2]}
 	case e[0] != "boot":

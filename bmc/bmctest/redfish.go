@@ -1,13 +1,17 @@
 package bmctest
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +31,10 @@ type Quirks struct {
 	NoDHCP         bool // its interfaces cannot be changed
 	TwoNICs        bool // has a second interface, which comes first, with another address
 	PowerStaysAway bool // takes commands and does nothing
+	// Fetch reads the image that is inserted, as a drive would: its size by
+	// HEAD, then pieces by Range. What cannot be read so is not inserted. Nil:
+	// an image is not looked at.
+	Fetch *http.Client
 }
 
 // A Redfish is a BMC that follows the schemas of the DMTF (DSP0266 1.20 and the
@@ -43,17 +51,26 @@ type Redfish struct {
 	boot     map[string]any // as last set
 	dhcp     bool
 	image    string
+	media    []byte         // of image, with Quirks.Fetch
 	tasks    map[string]int // how often each was asked
 	etag     int
-	log      []string // "METHOD path body" of what changed something
+	log      []string      // "METHOD path body" of what changed something
+	logged   chan struct{} // closed, and made anew, when log grows
 	logins   int
 }
 
 // NewRedfish starts a service on loopback, with HTTPS and a certificate that
 // nobody trusts. Its machine is off.
-func NewRedfish(q Quirks) *Redfish {
-	r := &Redfish{User: "root", Password: "initial0", Quirks: q, power: "Off", sessions: map[string]string{}, tasks: map[string]int{}, etag: 1}
+func NewRedfish(q Quirks) *Redfish { return StartRedfish(nil, q) }
+
+// StartRedfish is NewRedfish on a listener of the caller's; nil: on loopback.
+func StartRedfish(l net.Listener, q Quirks) *Redfish {
+	r := &Redfish{User: "root", Password: "initial0", Quirks: q, power: "Off", sessions: map[string]string{}, tasks: map[string]int{}, etag: 1, logged: make(chan struct{})}
 	r.Server = httptest.NewUnstartedServer(r)
+	if l != nil {
+		r.Listener.Close()
+		r.Listener = l
+	}
 	r.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust the certificate
 	r.StartTLS()
 	return r
@@ -64,6 +81,23 @@ func (r *Redfish) Log() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.log)
+}
+
+// Await waits until a request that changed something has part in it.
+func (r *Redfish) Await(ctx context.Context, part string) error {
+	for {
+		r.mu.Lock()
+		log, more := strings.Join(r.log, "\n"), r.logged
+		r.mu.Unlock()
+		if strings.Contains(log, part) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no request with %q in %q", part, log)
+		case <-more:
+		}
+	}
 }
 
 // Sessions returns how many sessions are open, and how many logins there were,
@@ -79,6 +113,62 @@ func (r *Redfish) Image() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.image
+}
+
+// Media returns what was read of the image that was inserted last.
+func (r *Redfish) Media() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.media)
+}
+
+// fetch reads an image as BMCs do, and is as choosy: the path ends in .iso and
+// has no colon, and the server knows HEAD, ranges and entity tags.
+func fetch(c *http.Client, image string) ([]byte, error) {
+	u, err := url.Parse(image)
+	if err != nil || !strings.HasSuffix(u.Path, ".iso") || strings.Contains(u.Path, ":") {
+		return nil, errors.New("the image is not the path of an .iso file")
+	}
+	head, err := c.Head(image)
+	if err != nil {
+		return nil, err
+	}
+	head.Body.Close()
+	if head.StatusCode != http.StatusOK || head.ContentLength <= 0 || head.Header.Get("Accept-Ranges") != "bytes" || head.Header.Get("ETag") == "" {
+		return nil, fmt.Errorf("HEAD: %s, %d bytes, Accept-Ranges %q, ETag %q", head.Status, head.ContentLength, head.Header.Get("Accept-Ranges"), head.Header.Get("ETag"))
+	}
+	const piece = 64 << 10
+	media := make([]byte, 0, head.ContentLength)
+	for at := int64(0); at < head.ContentLength; at += piece {
+		part, err := fetchRange(c, image, at, min(at+piece, head.ContentLength)-1, head)
+		if err != nil {
+			return nil, err
+		}
+		media = append(media, part...)
+	}
+	return media, nil
+}
+
+func fetchRange(c *http.Client, image string, from, to int64, head *http.Response) ([]byte, error) {
+	req, err := http.NewRequest(http.MethodGet, image, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, to))
+	res, err := c.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	part, err := io.ReadAll(io.LimitReader(res.Body, to-from+2))
+	want := fmt.Sprintf("bytes %d-%d/%d", from, to, head.ContentLength)
+	switch {
+	case err != nil:
+		return nil, err
+	case res.StatusCode != http.StatusPartialContent, res.Header.Get("Content-Range") != want, int64(len(part)) != to-from+1, res.Header.Get("ETag") != head.Header.Get("ETag"):
+		return nil, fmt.Errorf("range: %s, %q, %d bytes, ETag %q", res.Status, res.Header.Get("Content-Range"), len(part), res.Header.Get("ETag"))
+	}
+	return part, nil
 }
 
 type object = map[string]any
@@ -270,6 +360,8 @@ func (r *Redfish) change(w http.ResponseWriter, req *http.Request, path string, 
 	}
 	text, _ := json.Marshal(body) // it came as JSON
 	r.log = append(r.log, req.Method+" "+strings.TrimPrefix(path, rootPath)+" "+string(text))
+	close(r.logged)
+	r.logged = make(chan struct{})
 	owner := r.mediaOwner() + mediaName + "/Actions/VirtualMedia."
 	switch req.Method + " " + path {
 	case "PATCH " + systemPath:
@@ -303,7 +395,16 @@ func (r *Redfish) change(w http.ResponseWriter, req *http.Request, path string, 
 			refuse(w, http.StatusConflict, "ResourceInUse", "The change to the requested resource failed because the resource is in use.")
 			return
 		}
-		r.image, _ = body["Image"].(string)
+		image, _ := body["Image"].(string)
+		if r.Quirks.Fetch != nil {
+			media, err := fetch(r.Quirks.Fetch, image)
+			if err != nil {
+				refuse(w, http.StatusBadRequest, "ResourceAtUriInUnknownFormat", err.Error())
+				return
+			}
+			r.media = media
+		}
+		r.image = image
 	case "POST " + owner + "EjectMedia":
 		r.image = ""
 	default:

@@ -42,7 +42,7 @@ IPMI_PASSWORD, else from the console in conman.conf. It is never printed.`,
 		Long:    "Chooses what machines boot from at their next boot, and only then.",
 		Example: "  bootctl bmc boot-once pxe ncn-m002",
 	})
-	once.AddCommand(bootOnceCommand())
+	once.AddCommand(bootOnceCommand(bmc.PXE, "the network"), bootOnceCommand(bmc.CD, "the CD drive"))
 	media := cli.Group(&cobra.Command{
 		Use:     "media",
 		Short:   "Attach and eject virtual media",
@@ -50,7 +50,7 @@ IPMI_PASSWORD, else from the console in conman.conf. It is never printed.`,
 		Example: "  bootctl bmc media attach http://10.254.0.1/site.iso ncn-m002",
 	})
 	media.AddCommand(attachCommand(), ejectCommand())
-	cmd.AddCommand(bmcStatusCommand(), power, once, setDHCPCommand(), media)
+	cmd.AddCommand(bmcStatusCommand(), power, once, setDHCPCommand(), media, bmcAttachCommand(), bmcDetachCommand())
 	return cmd
 }
 
@@ -99,19 +99,19 @@ func powerCommand(want bmc.Power) *cobra.Command {
 	return cmd
 }
 
-func bootOnceCommand() *cobra.Command {
+func bootOnceCommand(from bmc.Device, where string) *cobra.Command {
 	var s bmcSite
 	var legacy bool
 	cmd := &cobra.Command{
-		Use:   "pxe NODES [flags]",
-		Short: "Boot from the network at the next boot",
-		Long: `Makes machines boot from the network at their next boot, and only then. Many
+		Use:   from.String() + " NODES [flags]",
+		Short: "Boot from " + where + " at the next boot",
+		Long: `Makes machines boot from ` + where + ` at their next boot, and only then. Many
 BMCs forget it when no power command follows within a minute.`,
-		Example: "  bootctl bmc boot-once pxe ncn-m002 && bootctl bmc power cycle ncn-m002 --yes",
+		Example: "  bootctl bmc boot-once " + from.String() + " ncn-m002 && bootctl bmc power cycle ncn-m002 --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
-				err := b.BootPXE(ctx, legacy)
-				return bmcOutcome{Changed: err == nil, Did: "boots once from pxe"}, err
+				err := b.BootOnce(ctx, from, legacy)
+				return bmcOutcome{Changed: err == nil, Did: "boots once from " + from.String()}, err
 			}, printDone)
 		},
 	}

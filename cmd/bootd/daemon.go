@@ -77,6 +77,8 @@ type daemon struct {
 	tickets *deploy.Tickets
 	records *deploy.Records
 	reports *store.Table // last texts of the nodes
+	media   *deploy.Media
+	copying sync.Mutex // one image of an installer at a time
 	dhcp    *dhcp.Server
 	ports   []dhcp.Ports
 	tftp    []bound[*net.UDPConn]
@@ -200,6 +202,9 @@ func (d *daemon) openState() error {
 	}
 	if err := d.openRecords(db); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := d.openMedia(db); err != nil {
+		return fmt.Errorf("media: %w", err)
 	}
 	d.dhcp = &dhcp.Server{Leases: dhcp.NewLeases(), Store: leases, Record: d.record, Log: d.log, Metrics: dhcp.NewMetrics(d.registry)}
 	if err := d.dhcp.Leases.Load(leases); err != nil {
@@ -372,7 +377,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Retries:  func() int { return d.world.Load().retries },
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify,
-		Ticket:   d.ticket, Payload: d.payload,
+		Ticket:   d.ticket, Payload: d.payload, Media: d.medium,
 		CheckIn: d.checkIn,
 		Record:  d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),

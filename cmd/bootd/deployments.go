@@ -124,6 +124,9 @@ func (d *daemon) checkIn(in ipxe.CheckIn) error {
 		return nil
 	}
 	_, _, err := d.sign(in.Node, deploy.Sign{Kind: kind, Detail: in.Detail})
+	if err == nil {
+		d.endMedia(in.Node, in.Kind)
+	}
 	return err
 }
 
@@ -140,6 +143,7 @@ func (d *daemon) watchDeadlines(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			d.giveUp(time.Now())
+			d.expireMedia(time.Now())
 		}
 	}
 }

@@ -115,6 +115,16 @@ func unjoined(err error) []error {
 	return []error{err}
 }
 
+// subnetServer returns us as the machine with that address reaches us.
+func (w *world) subnetServer(a netip.Addr) (string, bool) {
+	for _, s := range w.subnets {
+		if a.IsValid() && s.Prefix.Contains(a) {
+			return hostPort(s.Server, w.port), true
+		}
+	}
+	return "", false
+}
+
 // payloadData is what the templates of a node see.
 func (w *world) payloadData(n *node.Node, server string) payload.Data {
 	domain := ""

@@ -69,6 +69,8 @@ const labArgs = "console=ttyS0 panic=-1"
 type siteNode struct {
 	Name, Role, Boot, Loader string
 	Payload                  string // directory of its templates; the file of its secret is that and .join
+	Site                     string // directory of the templates of its site payload, as Payload
+	BMC                      string // MAC
 	MAC                      node.MAC
 	Address                  string
 }
@@ -100,6 +102,12 @@ nodes:
     {{- end}}
     {{- with .Payload}}
     payload: {family: nocloud, dir: {{.}}, secrets: [join={{.}}.join]}
+    {{- end}}
+    {{- with .Site}}
+    site: {family: nocloud, dir: {{.}}, secrets: [join={{.}}.join]}
+    {{- end}}
+    {{- with .BMC}}
+    bmc: "{{.}}"
     {{- end}}
 {{- else}} []
 {{- end}}

@@ -17,6 +17,8 @@
 //	POST /v1/nodes            NodeRequest of a new node; the answer is a NodeChange, with ?dry-run before anything happens
 //	POST /v1/nodes/replace    NodeRequest with the node's new hardware; answer and ?dry-run as above
 //	DELETE /v1/nodes/{name}   NodeChange; ?dry-run as above, ?force even while it boots
+//	POST /v1/media            MediumOrder; the answer is the MediumOffer: where the BMC of a node finds its CD image
+//	DELETE /v1/media/{node}   ends the images of a node; the answer says whether there was one
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}, with "unknown":
@@ -133,4 +135,5 @@ type Backend interface {
 	DHCP
 	Deployments
 	Inventory
+	Media
 }

@@ -105,9 +105,21 @@ func (c *Client) get(ctx context.Context, path string, v any) error {
 	return c.call(ctx, http.MethodGet, path, nil, v)
 }
 
+// pathOf appends a name to a path. One that would lead elsewhere is nobody's.
+func pathOf(path, name string) (string, error) {
+	if strings.Trim(name, ".") == "" || strings.Contains(name, "/") {
+		return "", ErrUnknown
+	}
+	return path + url.PathEscape(name), nil
+}
+
 // call sends body, unless it is nil, and reads the answer into v.
 func (c *Client) call(ctx context.Context, method, path string, body, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	return c.callWithin(ctx, 30*time.Second, method, path, body, v)
+}
+
+func (c *Client) callWithin(ctx context.Context, limit time.Duration, method, path string, body, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var content io.Reader
 	if body != nil {

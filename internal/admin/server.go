@@ -34,6 +34,7 @@ func Handler(b Backend) http.Handler {
 	leaseRoutes(mux, b)
 	deploymentRoutes(mux, b)
 	nodeRoutes(mux, b)
+	mediaRoutes(mux, b)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

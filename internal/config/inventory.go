@@ -234,7 +234,7 @@ func (b *builder) aliases(at place, list []string) []string {
 var linkNames = []string{"kernel", "initrd.img.xz", "rootfs", "script.ipxe"}
 
 // taken are names under the web root that are not boot directories.
-var taken = []string{"boot", "ephemeral", "t", "payload", "phone-home"}
+var taken = []string{"boot", "ephemeral", "t", "media", "payload", "phone-home"}
 
 func (b *builder) node(at place, r rawNode) node.Node {
 	switch {

@@ -44,6 +44,7 @@ const (
 	HTTP      Step = "http"           // file sent over HTTP
 	Script    Step = "script"         // decision rendered as a boot script
 	Payload   Step = "payload"        // document of the node's payload was asked for
+	Media     Step = "media"          // BMC asked for the image in the node's virtual drive
 	CheckIn   Step = "check-in"       // the node said of itself what Action says: booted, installed, failed, ...
 	Report    Step = "report"         // boot script reported an error
 	Deploy    Step = "deployment"     // the node came to the phase that Action says, because of Detail
@@ -102,7 +103,7 @@ func (e *Event) Machine() string {
 // without it is told, and says nothing of how its boot stands.
 func (e *Event) ofMachine() bool {
 	switch e.Step {
-	case Freed, Assigned, Lapsed, Deploy:
+	case Freed, Assigned, Lapsed, Deploy, Media:
 		return false
 	}
 	return true
