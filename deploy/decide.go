@@ -55,6 +55,9 @@ type Decision struct {
 	Wipe    bool   `json:"wipe,omitempty"`    // what boots is to wipe the disks
 	Payload string `json:"payload,omitempty"` // family of its payload, when Action is Boot; empty: it has none
 	Reason  string `json:"reason"`            // one line for people, without a full stop
+
+	Family node.Family `json:"family,omitempty"` // of the release, when Action is Boot
+	Rootfs node.Rootfs `json:"rootfs,omitempty"` // what its third member is, when Action is Boot
 }
 
 // A BootDir is what was found in a node's boot directory.
@@ -62,6 +65,9 @@ type BootDir struct {
 	Release string // id of the release its three links point into
 	Problem string // why it cannot be booted from; empty: it can
 	Missing bool   // there is no boot directory
+
+	Family node.Family // of the release; empty: that of source 004
+	Rootfs node.Rootfs // what its third member is; empty: a squashfs
 }
 
 // An Observation is what is known of a node when it is decided about.
@@ -69,6 +75,8 @@ type Observation struct {
 	Dir     BootDir
 	Record  Record // as Record.Comes returns it
 	Foreign bool   // who asks holds no lease of the node
+
+	Firmware node.Firmware // how the machine started; empty: it does not say
 }
 
 // Decide settles what a machine does at its next boot. n is nil when the
@@ -99,7 +107,7 @@ func (d Decision) fromRecord(n *node.Node, role node.Role, o Observation) Decisi
 	case r.Phase == Held:
 		d.Action, d.Reason = Hold, r.Reason
 	case role.Install == nil:
-		d = d.fromBootDir(n, role, o.Dir)
+		d = d.boot(n, role, o)
 		d.Wipe = d.Action == Boot && r.Wipe
 	case r.Phase == Armed, r.Phase == Installing && !r.Running:
 		d = d.install(n, role, o)
@@ -118,7 +126,7 @@ func (d Decision) fromRecord(n *node.Node, role node.Role, o Observation) Decisi
 // install settles what a node does that is to be installed. Nobody else's disk
 // is to be overwritten.
 func (d Decision) install(n *node.Node, role node.Role, o Observation) Decision {
-	installs := d.fromBootDir(n, role, o.Dir)
+	installs := d.boot(n, role, o)
 	if installs.Action != Boot {
 		return installs
 	}
@@ -129,6 +137,30 @@ func (d Decision) install(n *node.Node, role node.Role, o Observation) Decision 
 	installs.Install, installs.Wipe = true, o.Record.Wipe
 	installs.Reason = "armed, and its " + installs.Reason
 	return installs
+}
+
+// boot settles what a node does that should boot its release: nothing, where
+// its role demands another firmware mode than the machine started in. What an
+// installer puts on a disk in the wrong mode would never boot.
+func (d Decision) boot(n *node.Node, role node.Role, o Observation) Decision {
+	boots := d.fromBootDir(n, role, o.Dir)
+	if boots.Action != Boot || role.Firmware == "" || o.Firmware == role.Firmware {
+		return boots
+	}
+	d.Action = Hold
+	d.Reason = fmt.Sprintf("started by %s, and role %s demands %s: change its boot mode", firmwareWord(o.Firmware), n.Role, firmwareWord(role.Firmware))
+	if o.Firmware == "" {
+		d.Reason = fmt.Sprintf("role %s demands %s, and the machine does not say what started it", n.Role, firmwareWord(role.Firmware))
+	}
+	return d
+}
+
+// firmwareWord is a firmware mode as the setup of machines calls it.
+func firmwareWord(f node.Firmware) string {
+	if f == node.BIOS {
+		return "legacy BIOS"
+	}
+	return "UEFI"
 }
 
 // fromBootDir settles what a node does that should boot its release.
@@ -144,6 +176,7 @@ func (d Decision) fromBootDir(n *node.Node, role node.Role, dir BootDir) Decisio
 		d.Action, d.Reason = Hold, "boot directory is not usable: it names no release"
 	default:
 		d.Action, d.Release = Boot, dir.Release
+		d.Family, d.Rootfs = dir.Family, dir.Rootfs
 		d.Args = joinArgs(role.Args, n.Args)
 		d.Payload = n.Payload.Family
 		d.Reason = fmt.Sprintf("boot directory links release %s of role %s", dir.Release, n.Role)

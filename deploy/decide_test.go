@@ -122,3 +122,51 @@ func TestActionText(t *testing.T) {
 		t.Errorf("wipe: got %v, want that it is not an action", err)
 	}
 }
+
+// A role that demands a firmware mode boots in no other one, and in none that
+// is not known: not an installer, and not what it boots each time. What is on
+// the disk already is left to start.
+func TestDecideFirmware(t *testing.T) {
+	armed := deploy.Record{Phase: deploy.Armed, Wipe: true}
+	installer := &node.Install{}
+	const (
+		wrong   = "started by UEFI, and role edge demands legacy BIOS: change its boot mode"
+		wrong2  = "started by legacy BIOS, and role edge demands UEFI: change its boot mode"
+		unknown = "role edge demands legacy BIOS, and the machine does not say what started it"
+	)
+	for _, tt := range []struct {
+		name            string
+		demands, starts node.Firmware
+		install         *node.Install
+		record          deploy.Record
+		want            node.Want
+		dir             deploy.BootDir
+		action          deploy.Action
+		reason          string // empty: that of a boot
+	}{
+		{"any", "", node.UEFI, nil, deploy.Record{}, 0, good, deploy.Boot, ""},
+		{"any, not known", "", "", installer, armed, 0, good, deploy.Boot, ""},
+		{"right", node.BIOS, node.BIOS, installer, armed, 0, good, deploy.Boot, ""},
+		{"right, UEFI", node.UEFI, node.UEFI, nil, deploy.Record{}, 0, good, deploy.Boot, ""},
+		{"wrong, installer", node.BIOS, node.UEFI, installer, armed, 0, good, deploy.Hold, wrong},
+		{"wrong, each boot", node.BIOS, node.UEFI, nil, deploy.Record{}, 0, good, deploy.Hold, wrong},
+		{"wrong, UEFI demanded", node.UEFI, node.BIOS, installer, armed, 0, good, deploy.Hold, wrong2},
+		{"not known", node.BIOS, "", installer, armed, 0, good, deploy.Hold, unknown},
+		{"wrong, installed", node.BIOS, node.UEFI, installer, deploy.Record{Phase: deploy.Ready}, 0, good, deploy.Local, "installed: ready"},
+		{"wrong, not armed", node.BIOS, node.UEFI, installer, deploy.Record{}, 0, good, deploy.Local, "not armed, and so not to be installed: see bootctl node arm"},
+		{"wrong, local", node.BIOS, node.UEFI, nil, deploy.Record{}, node.WantLocal, good, deploy.Local, "set to boot from the local disk"},
+		{"wrong, no boot directory", node.BIOS, node.UEFI, installer, armed, 0, none, deploy.Discover, "no boot directory yet: run bootctl set-links"},
+		{"wrong, bad boot directory", node.BIOS, node.UEFI, installer, armed, 0, bad, deploy.Hold, "boot directory is not usable: rootfs: no such file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := &node.Node{Name: "edge-1", Role: "edge", Want: tt.want}
+			d := deploy.Decide(n, node.Role{Name: "edge", Firmware: tt.demands, Install: tt.install}, deploy.Observation{Dir: tt.dir, Record: tt.record, Firmware: tt.starts})
+			if d.Action != tt.action || tt.reason != "" && d.Reason != tt.reason {
+				t.Errorf("got %v because %q, want %v because %q", d.Action, d.Reason, tt.action, tt.reason)
+			}
+			if d.Action != deploy.Boot && (d.Install || d.Wipe || d.Release != "" || d.Args != "") {
+				t.Errorf("got %+v, which is not to boot and says what to boot", d)
+			}
+		})
+	}
+}

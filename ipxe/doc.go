@@ -4,7 +4,7 @@
 //
 // # Routes
 //
-//	GET  /boot/script.ipxe?mac=&uuid=&serial=   the script of the machine that asks
+//	GET  /boot/script.ipxe?mac=&uuid=&serial=&fw=   the script of the machine that asks
 //	GET  /autoexec.ipxe, /boot/autoexec.ipxe, /boot/<dir>/autoexec.ipxe
 //	                                            a script that asks for it (leased addresses only)
 //	GET  /boot/<loader>                         a loader of the tables in loaders.go
@@ -14,6 +14,7 @@
 //	GET  /<node>/script.ipxe                    the script of a node, by name
 //	GET  /<node>/{kernel,initrd.img.xz,rootfs}  the boot directory of a node
 //	GET  /<node>/<release>/{kernel,initrd.img.xz,rootfs}  the same of the release that a boot began with
+//	GET  /<node>/<release>/images/install.img   its root file system, where Anaconda looks for it
 //	GET  /ephemeral/data/<dir>/<id>/<file>      the artifact tree
 //	POST /checkin/booted                        the booted system reports back (leased addresses only)
 //	GET  /report?step=&err=                     a script reports a failure (leased addresses only)
@@ -43,7 +44,8 @@
 // One boot gets one release: a script names the files of the release that it
 // was decided to boot, down to metal.server, and these names stay good when the
 // node's links are switched. The root file system has the further names
-// squashfs.img and *.squashfs, for initrds that ask for those.
+// squashfs.img and *.squashfs, for initrds that ask for those, and rootfs.iso and
+// rootfs.img for those that go by the ending.
 //
 // # Scripts
 //

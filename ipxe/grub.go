@@ -137,7 +137,7 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 	var text []byte
 	token, err := s.ticket(d, peer, server)
 	if err == nil {
-		text, err = Script{Server: server, MAC: m.MAC, Retries: s.retries(), Pinned: s.Pinned != nil, Ticket: token, Decision: d}.GRUB(f.Next)
+		text, err = Script{Server: server, MAC: m.MAC, Firmware: m.Firmware, Retries: s.retries(), Pinned: s.Pinned != nil, Ticket: token, Decision: d}.GRUB(f.Next)
 	}
 	if err != nil {
 		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
@@ -148,7 +148,7 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 // whose returns the machine that asks for a file, and what it is to do. Its
 // address counts before the name of the file: a lease is harder to make up.
 func (s *Server) whose(f GRUBFile, peer netip.Addr) (Machine, deploy.Decision) {
-	m := Machine{MAC: f.MAC, UUID: f.UUID, Addr: peer}
+	m := Machine{MAC: f.MAC, UUID: f.UUID, Addr: peer, Firmware: node.UEFI} // no GRUB for BIOS is handed out
 	if s.Identify != nil {
 		if _, mac := s.Identify(peer); !mac.IsZero() {
 			m.MAC = mac

@@ -287,7 +287,7 @@ func (h *handler) script(w *meter, c *call) error {
 	}
 	m.Peek = c.Method == http.MethodHead
 	d := h.Decide(m)
-	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Pinned: h.Pinned != nil, Decision: d}
+	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Firmware: m.Firmware, Pinned: h.Pinned != nil, Decision: d}
 	var text []byte
 	var err error
 	if s.Ticket, err = h.ticket(d, c.addr, c.server); err == nil {

@@ -163,7 +163,7 @@ func TestRoutes(t *testing.T) {
 		{foreigner, "GET", "/boot/script.ipxe?uuid=00000000-0000-0000-0000-000000000007", 200, "kernel "},
 		{leased, "GET", "/boot/script.ipxe", 200, "kernel "}, // known by its lease
 		{foreigner, "GET", "/boot/script.ipxe?mac=zz&uuid=zz", 200, "because: machine is not in the inventory\n"},
-		{foreigner, "GET", "/ncn-w001/script.ipxe", 200, "autofree http://10.1.1.1/ncn-w001/script.ipxe "},
+		{foreigner, "GET", "/ncn-w001/script.ipxe", 200, "autofree http://10.1.1.1/ncn-w001/script.ipxe?fw=${platform} "},
 		{foreigner, "GET", "/ncn-x/script.ipxe", 200, "because: ,ncn-x, is not a node of the inventory\n"}, // C74
 		{leased, "GET", "/autoexec.ipxe", 200, "script.ipxe?mac="},                                         // C76
 		{stranger, "GET", "/boot/autoexec.ipxe", 200, "script.ipxe?mac="},                                  // C76

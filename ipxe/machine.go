@@ -18,12 +18,14 @@ type Machine struct {
 	Serial string     // empty: not known, or the placeholder of a board maker
 	Addr   netip.Addr // where the request came from
 	Peek   bool       // it only looks: nothing follows from the answer
+
+	Firmware node.Firmware // how it started; empty: not known
 }
 
 // machine reads the query of EntryURL. Values that do not parse count as not
 // given: firmware is not to be argued with.
 func machine(q url.Values, addr netip.Addr) Machine {
-	m := Machine{Addr: addr, Serial: serial(q.Get("serial"))}
+	m := Machine{Addr: addr, Serial: serial(q.Get("serial")), Firmware: platforms[q.Get("fw")]}
 	if mac, err := node.ParseMAC(q.Get("mac")); err == nil && !mac.IsGroup() {
 		m.MAC = mac
 	}
@@ -32,6 +34,9 @@ func machine(q url.Values, addr netip.Addr) Machine {
 	}
 	return m
 }
+
+// platforms are what iPXE says in ${platform}.
+var platforms = map[string]node.Firmware{"pcbios": node.BIOS, "efi": node.UEFI}
 
 // maxSerial is longer than any serial number seen.
 const maxSerial = 64

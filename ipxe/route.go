@@ -1,7 +1,9 @@
 package ipxe
 
 import (
+	"maps"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 
@@ -82,7 +84,13 @@ const kernelName = "kernel"
 
 // IsRootfs reports whether a file of a boot directory is the root file system.
 func IsRootfs(name string) bool {
-	return name == "rootfs" || name == "squashfs.img" || strings.HasSuffix(name, ".squashfs") && !strings.HasPrefix(name, ".")
+	return name == "rootfs" || name == "squashfs.img" || isTyped(name) || strings.HasSuffix(name, ".squashfs") && !strings.HasPrefix(name, ".")
+}
+
+// isTyped reports whether a name is one that scripts give the root file system,
+// with an ending that says what it is.
+func isTyped(name string) bool {
+	return name == path.Base(anacondaImage) || slices.Contains(slices.Collect(maps.Values(rootfsNames)), name)
 }
 
 // parse returns the target of a request. A path that no honest client sends is
@@ -130,6 +138,10 @@ func match(e []string) target {
 		return matchPair(e[0], e[1])
 	case 3:
 		return matchDeep(e)
+	case 4:
+		if name := e[2] + "/" + e[3]; name == anacondaImage && !Reserved(e[0]) && node.ValidName(e[0]) {
+			return target{kind: nodeFile, node: e[0], rel: e[1], file: "rootfs"}
+		}
 	case 5:
 		if e[0] == "ephemeral" && e[1] == "data" && visible(e[2:]) {
 			return target{kind: dataFile, file: strings.Join(e, "/")}
@@ -155,6 +167,8 @@ func matchPair(dir, name string) target {
 		return target{}
 	case name == "script.ipxe":
 		return target{kind: nodeScript, node: dir}
+	case isTyped(name):
+		return target{kind: nodeFile, node: dir, file: dir + "/rootfs"}
 	case isNodeFile(name):
 		return target{kind: nodeFile, node: dir, file: dir + "/" + name}
 	}

@@ -36,8 +36,26 @@ type Args struct {
 	MAC       string // of the NIC it boots from, 52:54:00:aa:bb:07; empty: not known
 	MACHyphen string // the same, 52-54-00-aa-bb-07
 
+	Firmware node.Firmware // bios or uefi; empty: not known
+	Files    string        // URL of the directory of the files it boots
+	Whole    bool          // its root file system is a whole ISO image
+	Install  bool          // it boots an installer, and is to be installed
+
+	rootfs  string // see Rootfs
 	payload string // see Payload
 }
+
+// Rootfs returns the URL of the root file system. Its name ends as programs that
+// go by it want: .squashfs, .iso or .img.
+func (a Args) Rootfs() (string, error) {
+	if a.rootfs == "" {
+		return "", errors.New("the release has no root file system of its own")
+	}
+	return a.rootfs, nil
+}
+
+// Console returns the arguments for the consoles of its firmware mode.
+func (a Args) Console() string { return console[a.Firmware] }
 
 // Payload returns the URL of the directory of the node's documents, without a
 // slash at its end. Only a node with a payload has one.
@@ -50,13 +68,14 @@ func (a Args) Payload() (string, error) {
 
 // A Script is what it takes to tell one machine of a decision.
 type Script struct {
-	Server   string       // host or host:port the machine reaches us at
-	MAC      node.MAC     // NIC it boots from; zero: not known
-	ByName   bool         // asked for by the name of the node, and so to be asked for again
-	Retries  int          // how often a machine that is to boot asks a server that is gone; zero: DefaultRetries
-	Signed   bool         // the iPXE that runs it is the signed one: it starts a kernel through the shim of its distribution
-	Pinned   bool         // files are named by their release: /<node>/<release>/...
-	Ticket   deploy.Token // for the payload of the node; zero: it boots without
+	Server   string        // host or host:port the machine reaches us at
+	MAC      node.MAC      // NIC it boots from; zero: not known
+	ByName   bool          // asked for by the name of the node, and so to be asked for again
+	Retries  int           // how often a machine that is to boot asks a server that is gone; zero: DefaultRetries
+	Signed   bool          // the iPXE that runs it is the signed one: it starts a kernel through the shim of its distribution
+	Firmware node.Firmware // how the machine started; empty: not known
+	Pinned   bool          // files are named by their release: /<node>/<release>/...
+	Ticket   deploy.Token  // for the payload of the node; zero: it boots without
 	Decision deploy.Decision
 }
 
@@ -80,7 +99,7 @@ func (s Script) Render() ([]byte, error) {
 	s.Retries = cmp.Or(s.Retries, DefaultRetries)
 	v := view{Script: s, Again: EntryURL(s.Server)}
 	if s.ByName && s.Decision.Node != "" {
-		v.Again = "http://" + s.Server + "/" + s.Decision.Node + "/script.ipxe"
+		v.Again = "http://" + s.Server + "/" + s.Decision.Node + "/script.ipxe?fw=${platform}"
 	}
 	if s.Decision.Action == deploy.Boot {
 		var err error
@@ -108,7 +127,7 @@ func Trouble(server, text string) []byte {
 // the rest: netX is the NIC that it booted from, which net0 need not be. The
 // URL of an IPv4 server fits into the file field of a DHCP header (127 bytes).
 func EntryURL(server string) string {
-	return "http://" + server + "/boot/script.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}"
+	return "http://" + server + "/boot/script.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}&serial=${serial:uristring}&fw=${platform}"
 }
 
 // Autoexec returns the script that iPXE 2.0 on UEFI looks for beside its own
@@ -167,11 +186,20 @@ func (s Script) cmdline() (string, error) {
 
 // words returns the kernel arguments. BOOTIF and ip=dhcp are for the
 // initramfs: the NIC that booted, and an address on it; metal.server is where
-// the initramfs of source 004 finds its root file system.
+// the initramfs of source 004 finds its root file system. The length is that of
+// an x86 kernel, with the initrd= that iPXE needs.
 func (s Script) words() ([]string, error) {
 	d := s.Decision
 	a := Args{Server: s.Server, Node: d.Node, Role: d.Role, Release: d.Release, payload: s.payloadURL()}
-	words := []string{"metal.server=http://" + s.Server + "/" + s.Dir()}
+	a.Install = d.Install
+	a.Firmware, a.Files, a.Whole = s.Firmware, "http://"+s.Server+"/"+s.Dir(), d.Rootfs == node.ISO
+	if name := rootfsNames[d.Rootfs]; name != "" {
+		a.rootfs = a.Files + "/" + name
+	}
+	var words []string
+	if d.Family == "" {
+		words = append(words, "metal.server="+a.Files)
+	}
 	if !s.MAC.IsZero() {
 		a.MAC, a.MACHyphen = s.MAC.String(), s.MAC.Hyphen()
 		words = append(words, "BOOTIF=01-"+a.MACHyphen)
@@ -182,6 +210,9 @@ func (s Script) words() ([]string, error) {
 	}
 	words = append(append(words, "ip=dhcp"), more...)
 	if words, err = s.seed(words); err != nil {
+		return nil, err
+	}
+	if err := checkLive(d.Family, words); err != nil {
 		return nil, err
 	}
 	if n := len("initrd=" + initrdName + " " + strings.Join(words, " ")); n > maxCmdline {

@@ -263,7 +263,7 @@ func TestEntryURL(t *testing.T) {
 }
 
 func TestAutoexec(t *testing.T) {
-	want := "#!ipxe\nchain --autofree --replace http://10.1.1.1/boot/script.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch} || autoboot\n"
+	want := "#!ipxe\nchain --autofree --replace http://10.1.1.1/boot/script.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}&serial=${serial:uristring}&fw=${platform} || autoboot\n"
 	if got := string(Autoexec("10.1.1.1")); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

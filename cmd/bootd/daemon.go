@@ -86,6 +86,8 @@ type daemon struct {
 	admin   net.Listener
 
 	closers []closer // undone in reverse
+
+	firmware firmwares
 }
 
 // bound is a socket and the address it is bound to.

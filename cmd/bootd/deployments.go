@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path"
+	"sync"
 	"time"
 
 	"bootd/deploy"
@@ -40,13 +42,19 @@ func (d *daemon) decide(m ipxe.Machine) deploy.Decision {
 	w, now := d.world.Load(), time.Now()
 	n := w.find(m)
 	if n == nil {
-		return w.decide(nil, deploy.Record{}, false)
+		return w.decide(nil, deploy.Observation{})
 	}
 	who, _ := d.identify(m.Addr)
-	if foreign := who != n.Name; foreign || m.Peek {
-		return w.decide(n, d.records.Get(n.Name).Comes(now, w.rules(n)), foreign)
+	o := deploy.Observation{Foreign: who != n.Name, Firmware: m.Firmware}
+	if o.Foreign || m.Peek {
+		o.Record = d.records.Get(n.Name).Comes(now, w.rules(n))
+		return w.decide(n, o)
 	}
-	dec, err := d.records.Ask(now, n.Name, w.rules(n), func(r deploy.Record) deploy.Decision { return w.decide(n, r, false) })
+	d.firmware.saw(n.Name, m.Firmware)
+	dec, err := d.records.Ask(now, n.Name, w.rules(n), func(r deploy.Record) deploy.Decision {
+		o.Record = r
+		return w.decide(n, o)
+	})
 	if err != nil {
 		d.log.Error("what a node is told cannot be kept, so it waits", "node", n.Name, "err", err)
 		return deploy.Decision{Action: deploy.Hold, Node: n.Name, Role: n.Role, Reason: "the server cannot write its state, see its log"}
@@ -57,9 +65,36 @@ func (d *daemon) decide(m ipxe.Machine) deploy.Decision {
 // next is what a node would be told now; n is nil for a machine that is none.
 func (d *daemon) next(w *world, n *node.Node, now time.Time) deploy.Decision {
 	if n == nil {
-		return w.decide(nil, deploy.Record{}, false)
+		return w.decide(nil, deploy.Observation{})
 	}
-	return w.decide(n, d.records.Get(n.Name).Comes(now, w.rules(n)), false)
+	role, _ := w.inv.Role(n.Role)
+	fw := cmp.Or(d.firmware.of(n.Name), role.Firmware) // one that was not seen yet may start as it is to
+	return w.decide(n, deploy.Observation{Record: d.records.Get(n.Name).Comes(now, w.rules(n)), Firmware: fw})
+}
+
+// firmwares remembers how nodes started last. A daemon that restarts learns it
+// anew from their next scripts.
+type firmwares struct {
+	mu   sync.Mutex
+	last map[string]node.Firmware // by the name of the node
+}
+
+func (f *firmwares) saw(name string, fw node.Firmware) {
+	if fw == "" {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last == nil {
+		f.last = map[string]node.Firmware{}
+	}
+	f.last[name] = fw
+}
+
+func (f *firmwares) of(name string) node.Firmware {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last[name]
 }
 
 // sign takes a sign of a node.

@@ -74,7 +74,7 @@ func plane(t *testing.T, tree *links.Tree) string {
 	w := &world{inv: inv, tree: tree}
 	s := httptest.NewServer((&ipxe.Server{
 		Root:     tree.Root(),
-		Decide:   func(m ipxe.Machine) deploy.Decision { return w.decide(w.find(m), deploy.Record{}, false) },
+		Decide:   func(m ipxe.Machine) deploy.Decision { return w.decide(w.find(m), deploy.Observation{}) },
 		IsNode:   func(name string) bool { _, ok := inv.ByName(name); return ok },
 		Identify: func(netip.Addr) (string, node.MAC) { return "", node.MAC{} },
 		Pinned:   w.pinned,

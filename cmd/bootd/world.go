@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/netip"
 	"path"
 	"strings"
 
+	"bootd/artifacts"
 	"bootd/deploy"
 	"bootd/dhcp"
 	"bootd/internal/config"
@@ -36,15 +38,19 @@ type world struct {
 	subnets []config.Subnet
 }
 
-// decide is the one way to a decision, whoever asks. rec is the record of the
-// node, as Record.Comes returns it.
-func (w *world) decide(n *node.Node, rec deploy.Record, foreign bool) deploy.Decision {
+// decide is the one way to a decision, whoever asks. o has the record of the
+// node as Record.Comes returns it, and everything but its boot directory.
+func (w *world) decide(n *node.Node, o deploy.Observation) deploy.Decision {
 	if n == nil {
-		return deploy.Decide(nil, node.Role{}, deploy.Observation{})
+		return deploy.Decide(nil, node.Role{}, o)
 	}
 	role, _ := w.inv.Role(n.Role)
-	role.Args += w.liveDir(role.Args + " " + n.Args)
-	return deploy.Decide(n, role, deploy.Observation{Dir: w.bootDir(n.Name), Record: rec, Foreign: foreign})
+	o.Dir = w.bootDir(n.Name)
+	role.Args = cmp.Or(role.Args, ipxe.FamilyArgs(o.Dir.Family))
+	if o.Dir.Family == "" {
+		role.Args += w.liveDir(role.Args + " " + n.Args)
+	}
+	return deploy.Decide(n, role, o)
 }
 
 // rules returns how the role of a node wants its deployment to go.
@@ -66,7 +72,11 @@ func (w *world) liveDir(args string) string {
 // pinned finds a file of the release that a node's boot began with.
 func (w *world) pinned(name, release, kind string) (string, error) {
 	c, err := w.tree.Boot(name, release)
-	return map[string]string{"kernel": c.Kernel, "initrd": c.Initrd, "rootfs": c.Squashfs}[kind], err
+	file := map[string]string{"kernel": c.Kernel, "initrd": c.Initrd, "rootfs": c.Squashfs}[kind]
+	if err == nil && file == "" {
+		err = fmt.Errorf("node %q: release %q has no %s: %w", name, release, kind, fs.ErrNotExist)
+	}
+	return file, err
 }
 
 // bootDir looks at a node's boot directory.
@@ -78,7 +88,11 @@ func (w *world) bootDir(name string) deploy.BootDir {
 	case err != nil:
 		return deploy.BootDir{Problem: err.Error()}
 	}
-	return deploy.BootDir{Release: current.Release}
+	family, rootfs, err := artifacts.Kind(w.tree.Root(), path.Dir(current.Kernel))
+	if err != nil {
+		return deploy.BootDir{Problem: err.Error()}
+	}
+	return deploy.BootDir{Release: current.Release, Family: family, Rootfs: rootfs}
 }
 
 // find returns the node that asks over HTTP; nil: it is none.

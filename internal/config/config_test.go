@@ -90,7 +90,7 @@ func TestReference(t *testing.T) {
 		t.Errorf("nodes: want (-) got (+):\n%s", diff)
 	}
 	wantRoles := map[string]node.Role{
-		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Aliases: []string{"filesystem.squashfs"}, Signed: true, LoopLimit: 10,
+		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Firmware: node.BIOS, Aliases: []string{"filesystem.squashfs"}, Signed: true, LoopLimit: 10,
 			Install: &node.Install{Done: node.DoneCallback, Within: time.Hour, CheckIn: 30 * time.Minute, Ready: node.ReadyCheckedIn},
 			Hosts:   hosts(t, "gpu*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
 		"kubernetes": {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable", LoopLimit: 10,

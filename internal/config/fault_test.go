@@ -324,6 +324,7 @@ func TestFaults(t *testing.T) {
 		{"retries: |0\n", `x.yaml:%P: retries: "0" is not a number from 1 to 1000`},
 		{"retries: |ten\n", `x.yaml:%P: retries: "ten" is not a number from 1 to 1000`},
 		{role("loader: |shim"), `x.yaml:%P: roles[0] "r": loader: "shim" is not one of snponly, ipxe, grub, snponly-shim, ipxe-shim, grub-shim`},
+		{role("firmware: |legacy"), `x.yaml:%P: roles[0] "r": firmware: "legacy" is not one of bios, uefi`},
 		{host("loader: |iPXE"), `x.yaml:%P: nodes[0] "a": loader: "iPXE" is not one of snponly, ipxe, grub, snponly-shim, ipxe-shim, grub-shim`},
 		{role("channel: |beta"), `x.yaml:%P: roles[0] "r": channel: "beta" is not one of stable, unstable`},
 		{role("release: |1/2"), `x.yaml:%P: roles[0] "r": release: "1/2" is not one plain path element (letters, digits, . _ + -, no "..")`},

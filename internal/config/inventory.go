@@ -119,6 +119,7 @@ func (b *builder) role(at place, r rawRole) node.Role {
 		Release:  b.element(at.key("release"), r.Release),
 		Args:     b.args(at.key("args"), r.Args),
 		Loader:   b.loader(at.key("loader"), r.Loader),
+		Firmware: b.firmware(at.key("firmware"), r.Firmware),
 		Install:  b.install(at.key("install"), r.Install),
 
 		LoopLimit:  b.number(at.key("loop-limit"), r.LoopLimit, loopLimit, 0, 1000),
@@ -301,6 +302,14 @@ func (b *builder) want(at place, s string) node.Want {
 		b.add(at, "%v", err)
 	}
 	return w
+}
+
+func (b *builder) firmware(at place, s string) node.Firmware {
+	f, err := node.ParseFirmware(s)
+	if err != nil {
+		b.add(at, "%v", err)
+	}
+	return f
 }
 
 func (b *builder) loader(at place, s string) node.Loader {

@@ -92,6 +92,7 @@ type (
 		Release  string   `yaml:"release"`
 		Args     string   `yaml:"args"`
 		Loader   string   `yaml:"loader"`
+		Firmware string   `yaml:"firmware"`
 		Options  []string `yaml:"options"`
 
 		Hosts      []string    `yaml:"hosts"`

@@ -70,6 +70,7 @@ type Role struct {
 	Release  string   // release id the role is pinned to; empty: newest of the channel
 	Args     string   // kernel arguments, a text/template over ipxe.Args
 	Loader   Loader   // zero: the site's choice
+	Firmware Firmware // the mode that machines must start in; zero: any
 	Aliases  []string // further names of the root file system in a boot directory, such as "filesystem.squashfs"
 	Signed   bool     // only releases with a good signature are linked
 	Follow   bool     // a new release of the channel is linked when it is complete
