@@ -18,7 +18,7 @@ import (
 // The methods are safe for concurrent use. Those of one node wait for each
 // other, and for the disk; those of different nodes only for the disk.
 type Records struct {
-	table Table
+	group group
 	// moved is told of each phase that a node comes to, in order.
 	moved func(node string, was, is Record)
 
@@ -39,7 +39,7 @@ func OpenRecords(table Table, moved func(node string, was, is Record)) (*Records
 	if moved == nil {
 		moved = func(string, Record, Record) {}
 	}
-	s := &Records{table: table, moved: moved, all: map[string]*entry{}}
+	s := &Records{group: group{table: table}, moved: moved, all: map[string]*entry{}}
 	err := table.Scan(func(key, value []byte) error {
 		e := &entry{}
 		if err := json.Unmarshal(value, &e.rec); err != nil {
@@ -99,7 +99,7 @@ func (s *Records) change(node string, f func(Record) (Record, error)) (was, is R
 		if err != nil {
 			panic("deploy: a record has no JSON form: " + err.Error())
 		}
-		if err := s.table.Apply([]store.Change{{Key: []byte(node), Value: value}}); err != nil {
+		if err := s.group.wait(s.group.add(store.Change{Key: []byte(node), Value: value})); err != nil {
 			return was, was, fmt.Errorf("deployment of %s: %w", node, err)
 		}
 	}
@@ -116,7 +116,7 @@ func (s *Records) Forget(node string) error {
 	e := s.entry(node)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := s.table.Apply([]store.Change{{Key: []byte(node)}}); err != nil {
+	if err := s.group.wait(s.group.add(store.Change{Key: []byte(node)})); err != nil {
 		return fmt.Errorf("deployment of %s: %w", node, err)
 	}
 	e.rec = Record{}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -188,4 +189,36 @@ func act(t *testing.T, rnd *rand.Rand, s *deploy.Records, now time.Time, name st
 		m.given, m.armedRan = false, false
 	}
 	return fmt.Sprint("sign ", kind)
+}
+
+// BenchmarkAsk is a storm of armed nodes that ask at once, with a disk behind
+// it: what they wait for is shared.
+func BenchmarkAsk(b *testing.B) {
+	db, err := store.Open(b.TempDir() + "/bootd.db")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	table, err := db.Table("deployments")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := deploy.OpenRecords(table, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rules := deploy.RulesOf(edge)
+	var id atomic.Int64
+	b.SetParallelism(256)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			name := fmt.Sprint("n", id.Add(1))
+			if _, _, err := s.Observe(t0, name, rules, deploy.Sign{Kind: deploy.ToArm}); err != nil {
+				b.Error(err)
+			}
+			if _, err := s.Ask(t0, name, rules, decideFor(name)); err != nil {
+				b.Error(err)
+			}
+		}
+	})
 }
