@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -81,17 +80,17 @@ func checkPayloads(c *config.Config) error {
 
 // payloadData is what the daemon has, as far as the configuration tells.
 func payloadData(c *config.Config, n *node.Node) payload.Data {
-	domain, server := "", "192.0.2.1" // RFC 5737: nobody's
-	if s := c.SubnetOf(n); s != nil {
-		domain = s.Domain
-		if s.Server.IsValid() {
-			server = s.Server.String()
-			if c.HTTP.Port != 80 {
-				server = netip.AddrPortFrom(s.Server, c.HTTP.Port).String()
-			}
-		}
+	server := "192.0.2.1" // RFC 5737: nobody's
+	s := c.SubnetOf(n)
+	if s == nil {
+		return payload.NewData(n, "", server)
 	}
-	return payload.NewData(n, domain, server)
+	if s.Server.IsValid() {
+		server = s.Server.String()
+	}
+	d := payload.NewData(n, s.Domain, server)
+	d.Subnet = payload.Subnet{Prefix: s.Prefix, Router: s.Router, DNS: s.DNS, NTP: s.NTP}
+	return d
 }
 
 func payloadRenderCommand() *cobra.Command {

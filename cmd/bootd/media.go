@@ -121,7 +121,7 @@ func (d *daemon) siteImage(n *node.Node, m *deploy.Medium) ([]byte, error) {
 	if n.Site.IsZero() {
 		return nil, fmt.Errorf("has no site payload: set site: of the node or of role %s", n.Role)
 	}
-	image, err := payload.Image(n.Site, d.world.Load().payloadData(n, m.Server), m.Issued)
+	image, err := payload.Image(n.Site, d.payloadData(d.world.Load(), n, m.Server), m.Issued)
 	if err != nil && len(unjoined(err)) > 0 {
 		return nil, fmt.Errorf("site: %s: see bootctl payload check", places(err))
 	}
@@ -142,7 +142,7 @@ func (d *daemon) installer(ctx context.Context, n *node.Node, m *deploy.Medium, 
 	case n.Payload.IsZero():
 		return 0, fmt.Errorf("has no payload: set payload: of the node or of role %s", n.Role)
 	}
-	docs, err := payload.Render(n.Payload, d.world.Load().payloadData(n, m.Server))
+	docs, err := payload.Render(n.Payload, d.payloadData(d.world.Load(), n, m.Server))
 	if err != nil {
 		return 0, fmt.Errorf("payload: %s: see bootctl payload check", places(err))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"bootd/deploy"
 	"bootd/deploy/payload"
+	"bootd/internal/config"
 	"bootd/internal/node"
 	"bootd/internal/timeline"
 	"bootd/ipxe"
@@ -36,7 +37,7 @@ func (d *daemon) ticket(dec deploy.Decision, peer netip.Addr, server string) (de
 	if !ok {
 		return deploy.Token{}, fmt.Errorf("payload: %q is not a node of the inventory", b.Node)
 	}
-	if _, err := payload.Render(n.Payload, w.payloadData(n, server)); err != nil {
+	if _, err := payload.Render(n.Payload, d.payloadData(w, n, server)); err != nil {
 		return deploy.Token{}, fmt.Errorf("payload: %s: see bootctl payload check", places(err))
 	}
 	t, err := d.tickets.Issue(time.Now(), b, stageOf(dec), terms(n.Payload))
@@ -73,7 +74,7 @@ func (d *daemon) payload(r ipxe.PayloadRequest, peek bool) ipxe.PayloadAnswer {
 		a.Verdict, a.Reason = deploy.Unknown, "payload of family "+n.Payload.Family+" has no such document"
 		return a
 	}
-	docs, err := payload.Render(n.Payload, w.payloadData(n, r.Server))
+	docs, err := payload.Render(n.Payload, d.payloadData(w, n, r.Server))
 	if err != nil {
 		a.Err = fmt.Errorf("%s: see bootctl payload check", places(err))
 		return a
@@ -126,14 +127,26 @@ func (w *world) subnetServer(a netip.Addr) (string, bool) {
 }
 
 // payloadData is what the templates of a node see.
-func (w *world) payloadData(n *node.Node, server string) payload.Data {
-	domain := ""
-	for _, s := range w.subnets {
-		if s.Prefix.Contains(n.Addr) || len(w.subnets) == 1 {
-			domain = s.Domain
+func (d *daemon) payloadData(w *world, n *node.Node, server string) payload.Data {
+	var data payload.Data
+	if s := subnetOf(w.subnets, n); s != nil {
+		data = payload.NewData(n, s.Domain, server)
+		data.Subnet = payload.Subnet{Prefix: s.Prefix, Router: s.Router, DNS: s.DNS, NTP: s.NTP}
+	} else {
+		data = payload.NewData(n, "", server)
+	}
+	data.Wipe = d.records.Get(n.Name).Wipe
+	return data
+}
+
+// subnetOf returns the subnet of a node's own address, or the only one.
+func subnetOf(list []config.Subnet, n *node.Node) *config.Subnet {
+	for i := range list {
+		if list[i].Prefix.Contains(n.Addr) || len(list) == 1 {
+			return &list[i]
 		}
 	}
-	return payload.NewData(n, domain, server)
+	return nil
 }
 
 // redactEvent takes tokens out of what came from the wire, whichever protocol

@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
 
+	"bootd/deploy/lint"
 	"bootd/internal/node"
 )
 
@@ -33,7 +34,7 @@ func Check(p node.Payload, d Data) []error {
 		if f == nil {
 			continue
 		}
-		f.File = filepath.Join(p.Dir, doc.Name)
+		f.File = documentFile(p, doc.Name)
 		if same := checkDocument(doc, string(shown[doc.Name])); same != nil && same.Line == f.Line && err == nil {
 			f.Problem = same.Problem
 		} else {
@@ -41,7 +42,29 @@ func Check(p node.Payload, d Data) []error {
 		}
 		errs = append(errs, f)
 	}
+	return append(errs, lintShown(p, d, shown)...)
+}
+
+// lintShown has the rules of the system that a document is for. They see the
+// document without its secrets, so that they can quote it.
+func lintShown(p node.Payload, d Data, shown map[string][]byte) (errs []error) {
+	if p.Family != node.Kairos || len(shown[settingsTo]) == 0 {
+		return nil
+	}
+	for _, f := range lint.Kairos(string(shown[settingsTo]), lint.Context{Install: !p.FirstBoot, Disks: d.Disks}) {
+		if !f.Warning {
+			errs = append(errs, &Fault{File: documentFile(p, settingsTo), Rendered: true, Line: f.Line, Column: f.Column, Problem: f.Problem})
+		}
+	}
 	return errs
+}
+
+// documentFile is the file that a document is made of.
+func documentFile(p node.Payload, document string) string {
+	if p.Dir == "" {
+		return p.Settings
+	}
+	return filepath.Join(p.Dir, document)
 }
 
 // split undoes errors.Join.

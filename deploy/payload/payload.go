@@ -47,9 +47,31 @@ type Data struct {
 	MACs         []string
 	Tags         map[string]string
 	Server       string // host or host:port of this server, as the node reaches it
+	Wipe         bool   // the boot is to wipe the disks
+	Disks        int    // how many the node has; zero: not known
 
 	Addr   netip.Addr        // see Address
+	Subnet Subnet            // that Addr is in; zero: not known
 	Secret map[string]string // set by Render
+
+	settings string // see Settings
+}
+
+// A Subnet is what a node without DHCP has to know of its network.
+type Subnet struct {
+	Prefix netip.Prefix
+	Router netip.Addr // zero: none
+	DNS    []netip.Addr
+	NTP    []netip.Addr
+}
+
+// Settings returns what the settings of the payload make of its user-data,
+// without the header, for a template to build on.
+func (d Data) Settings() (string, error) {
+	if d.settings == "" {
+		return "", errors.New("the payload has no settings:")
+	}
+	return d.settings, nil
 }
 
 // NewData returns the data of a node of that domain.
@@ -142,6 +164,11 @@ func RenderRedacted(p node.Payload, d Data) (map[string][]byte, error) {
 }
 
 func render(p node.Payload, d Data) (map[string][]byte, error) {
+	settings, err := settingsDocument(p, d)
+	if err != nil {
+		return nil, err
+	}
+	_, d.settings, _ = strings.Cut(string(settings), "\n")
 	templates, err := parseTemplates(p)
 	if err != nil {
 		return nil, err
@@ -162,6 +189,9 @@ func render(p node.Payload, d Data) (map[string][]byte, error) {
 	}
 	if errs != nil {
 		return nil, errors.Join(errs...)
+	}
+	if p.Dir == "" {
+		docs[settingsTo] = settings
 	}
 	if p.Family == node.Basecamp {
 		return basecamp(p, d, docs[basecampFile])
@@ -189,6 +219,15 @@ func (b *bounded) Write(p []byte) (int, error) {
 
 // parseTemplates reads the documents of a payload and what they include.
 func parseTemplates(p node.Payload) (*template.Template, error) {
+	all := template.New("").Option("missingkey=error").Funcs(functions)
+	if p.Dir == "" { // settings are all there is
+		for _, d := range documents(p) {
+			if d.Default != "" {
+				template.Must(all.New(d.Name).Parse(d.Default))
+			}
+		}
+		return all, nil
+	}
 	root, err := os.OpenRoot(p.Dir)
 	if err != nil {
 		return nil, &Fault{File: p.Dir, Problem: reason(err)}
@@ -198,18 +237,14 @@ func parseTemplates(p node.Payload) (*template.Template, error) {
 	if err != nil {
 		return nil, &Fault{File: p.Dir, Problem: reason(err)}
 	}
-	all := template.New("").Option("missingkey=error").Funcs(functions)
 	var errs []error
 	for _, name := range append(names, sources(p)...) {
 		text, err := readText(root, name, maxDocument)
-		if errors.Is(err, fs.ErrNotExist) {
-			d := documentOf(p, name)
-			if !d.Required && d.Default == "" {
+		if d := documentOf(p, name); errors.Is(err, fs.ErrNotExist) && !d.Required {
+			if d.Default == "" {
 				continue
 			}
-			if d.Default != "" {
-				text, err = d.Default, nil
-			}
+			text, err = d.Default, nil
 		}
 		if err != nil {
 			errs = append(errs, &Fault{File: filepath.Join(p.Dir, name), Problem: reason(err)})

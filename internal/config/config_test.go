@@ -83,7 +83,7 @@ func TestReference(t *testing.T) {
 		UUID:   node.UUID{0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0},
 		Serial: "00123456", Addr: addr("10.1.0.11"), Loader: node.LoaderIPXE,
 		Payload: node.Payload{Family: "nocloud", Dir: "/etc/bootd/payloads/ncn-w001", Settings: "/etc/bootd/site.yaml", Secrets: map[string]string{"join": "/etc/bootd/secrets/join"}, Require: []string{"rack"}},
-		Site:    node.Payload{Family: "nocloud", Dir: "/etc/bootd/payloads/ncn-w001-site", Settings: "/etc/bootd/site.yaml", Secrets: map[string]string{"join": "/etc/bootd/secrets/join"}, Require: []string{"rack"}},
+		Site:    node.Payload{Family: "nocloud", Dir: "/etc/bootd/payloads/ncn-w001-site", Settings: "/etc/bootd/site.yaml", Secrets: map[string]string{"join": "/etc/bootd/secrets/join"}, Require: []string{"rack"}, FirstBoot: true},
 		Tags:    map[string]string{"rack": "r12"},
 	}}
 	if diff := cmp.Diff(wantNodes, c.Inventory.Nodes(), compare); diff != "" {

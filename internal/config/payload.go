@@ -18,7 +18,7 @@ func (b *builder) payloads(r raw, nodes []node.Node) {
 	for i, x := range r.Roles {
 		at := place{}.item("roles", i, x.Name)
 		payloads[x.Name] = b.payload(at.key("payload"), x.Payload)
-		sites[x.Name] = b.payload(at.key("site"), x.Site)
+		sites[x.Name] = b.sitePayload(at.key("site"), x.Site)
 		tags[x.Name] = b.pairs(at, "tags", x.Tags)
 	}
 	for i, x := range r.Nodes {
@@ -26,7 +26,7 @@ func (b *builder) payloads(r raw, nodes []node.Node) {
 		if nodes[i].Payload = b.payload(at.key("payload"), x.Payload); nodes[i].Payload.IsZero() {
 			nodes[i].Payload = payloads[x.Role]
 		}
-		if nodes[i].Site = b.payload(at.key("site"), x.Site); nodes[i].Site.IsZero() {
+		if nodes[i].Site = b.sitePayload(at.key("site"), x.Site); nodes[i].Site.IsZero() {
 			nodes[i].Site = sites[x.Role]
 		}
 		own := b.pairs(at, "tags", x.Tags)
@@ -49,6 +49,12 @@ func (b *builder) required(at place, p node.Payload, tags map[string]string) {
 			b.add(at.key("tags"), "no tag %q, which the payload of family %s requires", tag, p.Family)
 		}
 	}
+}
+
+func (b *builder) sitePayload(at place, r rawPayload) node.Payload {
+	p := b.payload(at, r)
+	p.FirstBoot = !p.IsZero()
+	return p
 }
 
 func (b *builder) payload(at place, r rawPayload) node.Payload {

@@ -8,6 +8,8 @@ type Payload struct {
 	Settings string            // file of typed site settings; absolute; empty: none
 	Secrets  map[string]string // files of the values that no list may show, by name; absolute
 	Require  []string          // tags that a node must have
+
+	FirstBoot bool // for the first boot of what was installed, which may have secrets; else for what is netbooted
 }
 
 // The families of payloads.
