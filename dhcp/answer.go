@@ -42,6 +42,7 @@ func (x *exchange) answer(s *Server, out *outbox) {
 		s.Log.Debug("no subnet for packet", "mac", x.MAC, "iface", x.link.ifname, "ip", x.GIAddr, "type", x.Type)
 		return
 	}
+	x.machine.Addr = x.machine.in(x.subnet)
 	x.classes = set.classesOf(&x.request, x.machine)
 	if x.serverID = x.subnet.Server; x.relay.serverID.IsValid() {
 		x.serverID = x.relay.serverID

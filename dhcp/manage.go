@@ -129,7 +129,7 @@ func (set *settings) grant(l Lease, now time.Time) grant {
 		g.lease.Expires = now.Add(g.subnet.Lease)
 	}
 	m := set.machines.Find(Client{MAC: l.MAC})
-	g.key, g.reserved, g.classes = clientKey(g.subnet, &l), m.Addr, set.classesByHand(l, m)
+	g.key, g.reserved, g.classes = clientKey(g.subnet, &l), m.in(g.subnet), set.classesByHand(l, m)
 	return g
 }
 

@@ -196,10 +196,24 @@ type Boot struct {
 // A Machine is what the inventory knows of a client. The zero Machine is a
 // stranger.
 type Machine struct {
-	Name    string     // node name, or that of a BMC; empty: not in the inventory
-	BMC     bool       // it is the BMC of a node
-	Addr    netip.Addr // reserved for it; zero: none
-	Options []Option   // for it, before those of its classes and subnet
+	Name    string       // node name, or that of a BMC; empty: not in the inventory
+	BMC     bool         // it is the BMC of a node
+	Addr    netip.Addr   // reserved for it; zero: none
+	More    []netip.Addr // further ones, of other subnets
+	Options []Option     // for it, before those of its classes and subnet
+}
+
+// in returns the address that is reserved for the machine in a subnet, or
+// another that is.
+func (m *Machine) in(s *Subnet) netip.Addr {
+	if len(m.More) > 0 && !s.Prefix.Contains(m.Addr) {
+		for _, a := range m.More {
+			if s.Prefix.Contains(a) {
+				return a
+			}
+		}
+	}
+	return m.Addr
 }
 
 // Machines is what the server must know of the machines it serves. Its methods

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"text/tabwriter"
 
@@ -63,13 +64,16 @@ func printNodes(w io.Writer, list []admin.Node) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tROLE\tADDRESS\tMAC\tBMC\tWRITTEN IN")
 	for _, n := range list {
-		addr := ""
-		if n.Addr.IsValid() {
-			addr = n.Addr.String()
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cli.Printable(n.Name), cli.Printable(n.Role), dash(addr), macsShort(n.MACs), dash(text(n.BMC)), cli.Printable(n.From))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cli.Printable(n.Name), cli.Printable(n.Role), dash(addrText(n.Addr)), macsShort(n.MACs), dash(text(n.BMC)), cli.Printable(n.From))
 	}
 	return t.Flush()
+}
+
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // macsShort is a list of MACs in the width of a column.
@@ -116,9 +120,10 @@ func showNode(w io.Writer, n *admin.Node) error {
 		tags = append(tags, name+"="+value)
 	}
 	slices.Sort(tags)
-	addr, uuid := "", ""
-	if n.Addr.IsValid() {
-		addr = n.Addr.String()
+	addr, uuid := addrText(n.Addr), ""
+	var more []string
+	for _, a := range n.More {
+		more = append(more, a.String())
 	}
 	if !n.UUID.IsZero() {
 		uuid = n.UUID.String()
@@ -130,7 +135,7 @@ func showNode(w io.Writer, n *admin.Node) error {
 		values []string
 	}{
 		{"role", []string{n.Role}}, {"macs", macs}, {"bmc", []string{text(n.BMC)}}, {"uuid", []string{uuid}}, {"serial", []string{n.Serial}},
-		{"address", []string{addr}}, {"boot", []string{n.Boot}}, {"release", []string{n.Release}}, {"args", []string{n.Args}},
+		{"address", []string{addr}}, {"addresses", more}, {"bmc-address", []string{addrText(n.BMCAddr)}}, {"boot", []string{n.Boot}}, {"release", []string{n.Release}}, {"args", []string{n.Args}},
 		{"loader", []string{n.Loader}}, {"tags", tags},
 	} {
 		if len(row.values) == 0 || row.values[0] == "" {
@@ -149,9 +154,10 @@ func showNode(w io.Writer, n *admin.Node) error {
 
 // A nodeEdit is the flags that say what is to be written of a node.
 type nodeEdit struct {
-	role, bmc, uuid, serial, addr string
-	macs, tags                    []string
-	dry, json                     bool
+	role, bmc, uuid, serial string
+	addr, bmcAddr           string
+	macs, tags              []string
+	dry, json               bool
 }
 
 // hardware adds the flags of what belongs to a machine.
@@ -172,7 +178,7 @@ func (e *nodeEdit) common(cmd *cobra.Command) {
 // keys are the flags that were given, as keys of the configuration.
 func (e *nodeEdit) keys() map[string][]string {
 	keys := map[string][]string{}
-	for key, value := range map[string]string{"role": e.role, "bmc": e.bmc, "uuid": e.uuid, "serial": e.serial, "address": e.addr} {
+	for key, value := range map[string]string{"role": e.role, "bmc": e.bmc, "uuid": e.uuid, "serial": e.serial, "address": e.addr, "bmc-address": e.bmcAddr} {
 		if value != "" {
 			keys[key] = []string{value}
 		}
@@ -210,6 +216,7 @@ it boots. A node that is there already, just so, is left alone.`,
 	f := cmd.Flags()
 	f.StringVar(&e.role, "role", "", "`ROLE`, which says what it boots")
 	f.StringVar(&e.addr, "address", "", "IPv4 `ADDRESS` that is kept for it (default: any of a pool)")
+	f.StringVar(&e.bmcAddr, "bmc-address", "", "IPv4 `ADDRESS` that is kept for its BMC")
 	f.StringArrayVar(&e.tags, "tag", nil, "`NAME=VALUE` for its payload; again for each further one")
 	e.common(cmd)
 	return cmd

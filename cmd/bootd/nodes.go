@@ -31,7 +31,7 @@ func (d *daemon) Nodes() []admin.Node {
 
 func adminNode(n *node.Node, p config.Place) admin.Node {
 	a := admin.Node{
-		Name: n.Name, Role: n.Role, MACs: n.MACs, BMC: n.BMC, UUID: n.UUID, Serial: n.Serial, Addr: n.Addr, Boot: n.Want.String(),
+		Name: n.Name, Role: n.Role, MACs: n.MACs, BMC: n.BMC, UUID: n.UUID, Serial: n.Serial, Addr: n.Addr, More: n.More, BMCAddr: n.BMCAddr, Boot: n.Want.String(),
 		Release: n.Release, Args: n.Args, Tags: n.Tags, Added: p.File == "" && p.NodesFile != "", From: p.String(), Keys: map[string]string{},
 	}
 	if n.Loader != 0 {
@@ -69,6 +69,10 @@ func texts(n *node.Node) map[string]string {
 	if n.Addr.IsValid() {
 		list["address"] = n.Addr.String()
 	}
+	if n.BMCAddr.IsValid() {
+		list["bmc-address"] = n.BMCAddr.String()
+	}
+	list["addresses"] = joinAddrs(n.More)
 	if n.Want != node.WantRelease {
 		list["boot"] = n.Want.String()
 	}
@@ -76,6 +80,14 @@ func texts(n *node.Node) map[string]string {
 		list["loader"] = n.Loader.String()
 	}
 	return list
+}
+
+func joinAddrs(list []netip.Addr) string {
+	var texts []string
+	for _, a := range list {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ", ")
 }
 
 // changes tells how a node differs from what it was; nil: it was not, or is no
@@ -258,15 +270,24 @@ func (d *daemon) moves(was, is *node.Node) (list []move) {
 	for l := range d.dhcp.Leases.Each() {
 		i := slices.Index(was.MACs, l.MAC)
 		left := is == nil || !slices.Contains(is.MACs, l.MAC)
-		switch reserved := l.Addr == was.Addr; {
-		case !left || !reserved && i < 0:
-		case reserved:
+		switch {
+		case l.Addr == was.BMCAddr:
+			if is == nil || is.BMC != l.MAC {
+				list = append(list, move{l, node.MAC{}})
+			}
+		case !left:
+		case slices.Contains(was.Addrs(), l.Addr):
 			list = append(list, move{l, node.MAC{}})
-		case l.Active(now) && is != nil && !is.Addr.IsValid() && i < len(is.MACs):
+		case l.Active(now) && is != nil && i >= 0 && i < len(is.MACs) && !reservedWith(is, d.cfg.SubnetWith(l.Addr)):
 			list = append(list, move{l, is.MACs[i]})
 		}
 	}
 	return list
+}
+
+// reservedWith reports whether a node has an address of its own in a subnet.
+func reservedWith(n *node.Node, s *config.Subnet) bool {
+	return s != nil && slices.ContainsFunc(n.Addrs(), s.Prefix.Contains)
 }
 
 // moveLeases makes the moves, and notes in the change what is given.

@@ -244,3 +244,69 @@ func TestAddNodeWithFlags(t *testing.T) {
 	start()
 	wantMatch(t, "after a restart", s.bootctl("node", "list"), `^ncn-w001 `)
 }
+
+const twoSubnets = `
+subnets:
+  - {interface: br0, subnet: 10.77.0.0/24, pools: [10.77.0.100-10.77.0.199], probe: off}
+  - {interface: br0, subnet: 10.88.0.0/24, relayed: true, pools: [10.88.0.100-10.88.0.199], router: 10.88.0.1, probe: off}
+nodes:
+  - name: ncn-w001
+    role: kubernetes
+    macs: [` + oldMAC + `]
+    bmc: 52:54:00:cc:dd:01
+    bmc-address: 10.77.0.111
+    address: 10.77.0.11
+    addresses: [10.88.0.11]
+`
+
+// A node has an address in each of two subnets, and its BMC one of its own:
+// nobody else gets them, and other hardware does.
+func TestSeveralAddresses(t *testing.T) {
+	t.Parallel()
+	s := newSegment(t, netip.MustParsePrefix("10.77.0.1/24"), twoSubnets)
+	router, c := s.client(), s.client()
+	for _, command := range []string{
+		"ip addr add 10.77.0.2/24 dev eth0",
+		"ip link add eth1 type veth peer name eth1 netns " + c.Name,
+		"ip addr add 10.88.0.1/24 dev eth1",
+		"ip link set eth1 up",
+		"busybox sysctl -w net.ipv4.ip_forward=1",
+	} {
+		s.run(router, command)
+	}
+	s.run(c, "ip link set eth1 up")
+	s.run(s.Namespace, "ip route add 10.88.0.0/24 via 10.77.0.2")
+	agent, err := router.Start("dnsmasq", "-d", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=", "--dhcp-relay=10.88.0.1,10.77.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.line(agent, `DHCP relay from 10\.88\.0\.1`)
+	behind := func(mac string) string {
+		t.Helper()
+		s.run(c, "ip link set eth1 address "+mac)
+		p, err := c.Start("busybox", "udhcpc", "-i", "eth1", "-n", "-q", "-f", "-s", "/bin/true")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Fields(s.line(p, `lease of \S+ obtained`))[3]
+	}
+	check := func(mac, bmc string) {
+		t.Helper()
+		for got, want := range map[string]string{s.as(c, mac): "10.77.0.11", behind(mac): "10.88.0.11", s.as(c, bmc): "10.77.0.111"} {
+			if got != want {
+				t.Errorf("%s and its BMC: got %s, want %s", mac, got, want)
+			}
+		}
+	}
+	check(oldMAC, "52:54:00:cc:dd:01")
+	out := s.bootctl("node", "replace", "ncn-w001", "--mac", newMAC, "--bmc-mac", "52:54:00:cc:dd:11")
+	for _, a := range []string{"10.77.0.11", "10.88.0.11", "10.77.0.111"} {
+		wantMatch(t, "replace", out, `lease +`+a+` of .* ends$`)
+	}
+	check(newMAC, "52:54:00:cc:dd:11")
+	for got, not := range map[string]string{s.as(c, oldMAC): "10.77.0.11", behind(oldMAC): "10.88.0.11", s.as(c, "52:54:00:cc:dd:01"): "10.77.0.111"} {
+		if got == not {
+			t.Errorf("the old hardware got %s, which is the node's", got)
+		}
+	}
+}

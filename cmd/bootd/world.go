@@ -108,10 +108,10 @@ func (w *world) find(m ipxe.Machine) (n *node.Node) {
 // Find implements dhcp.Machines.
 func (w *world) Find(c dhcp.Client) dhcp.Machine {
 	if n, ok := w.inv.Find(c.MAC, c.UUID, ""); ok {
-		return dhcp.Machine{Name: n.Name, Addr: n.Addr, Options: w.options[n.Name]}
+		return dhcp.Machine{Name: n.Name, Addr: n.Addr, More: n.More, Options: w.options[n.Name]}
 	}
 	if n, ok := w.inv.ByBMC(c.MAC); ok {
-		return dhcp.Machine{Name: bmcName(n), BMC: true}
+		return dhcp.Machine{Name: bmcName(n), Addr: n.BMCAddr, BMC: true}
 	}
 	return dhcp.Machine{}
 }
@@ -138,8 +138,9 @@ func (w *world) nodeOf(machine string) *node.Node {
 // Reservations implements dhcp.Machines.
 func (w *world) Reservations() (all []netip.Addr) {
 	for _, n := range w.inv.Nodes() {
-		if n.Addr.IsValid() {
-			all = append(all, n.Addr)
+		all = append(all, n.Addrs()...)
+		if n.BMCAddr.IsValid() {
+			all = append(all, n.BMCAddr)
 		}
 	}
 	return all

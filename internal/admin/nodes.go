@@ -38,6 +38,8 @@ type Node struct {
 	UUID    node.UUID         `json:"uuid,omitzero"`
 	Serial  string            `json:"serial,omitempty"`
 	Addr    netip.Addr        `json:"address,omitzero"`
+	More    []netip.Addr      `json:"addresses,omitempty"`
+	BMCAddr netip.Addr        `json:"bmc_address,omitzero"`
 	Boot    string            `json:"boot"`
 	Release string            `json:"release,omitempty"` // that it is pinned to
 	Args    string            `json:"args,omitempty"`

@@ -81,7 +81,7 @@ func TestReference(t *testing.T) {
 		MACs:   []node.MAC{{0x52, 0x54, 0, 0xaa, 0xbb, 1}, {0x52, 0x54, 0, 0xaa, 0xbb, 2}},
 		BMC:    node.MAC{0x52, 0x54, 0, 0xcc, 0xdd, 1},
 		UUID:   node.UUID{0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0},
-		Serial: "00123456", Addr: addr("10.1.0.11"), Loader: node.LoaderIPXE,
+		Serial: "00123456", Addr: addr("10.1.0.11"), BMCAddr: addr("10.1.0.111"), Loader: node.LoaderIPXE,
 		Payload: node.Payload{Family: "nocloud", Dir: "/etc/bootd/payloads/ncn-w001", Settings: "/etc/bootd/site.yaml", Secrets: map[string]string{"join": "/etc/bootd/secrets/join"}, Require: []string{"rack"}},
 		Site:    node.Payload{Family: "nocloud", Dir: "/etc/bootd/payloads/ncn-w001-site", Settings: "/etc/bootd/site.yaml", Secrets: map[string]string{"join": "/etc/bootd/secrets/join"}, Require: []string{"rack"}, FirstBoot: true},
 		Tags:    map[string]string{"rack": "r12"},

@@ -368,6 +368,12 @@ func TestFaults(t *testing.T) {
 		{subnet("router: 10.1.0.2") + "\n" + host("address: |10.1.0.2"), `x.yaml:%P: nodes[0] "a": address: 10.1.0.2 is the router of subnet 10.1.0.0/16`},
 		{host("address: 10.1.0.9") + "\nsubnets: [{interface: e}]", ``}, // known at start only: Resolve
 		{host("address: 10.1.0.9"), ``}, // no DHCP
+		{subnet("") + "\n" + host("addresses: [|10.2.0.9]"), `x.yaml:%P: nodes[0] "a": addresses[0]: 10.2.0.9 is not within any subnet`},
+		{subnet("") + "\n" + host("bmc-address: |10.2.0.9"), `x.yaml:%P: nodes[0] "a": bmc-address: 10.2.0.9 is not within any subnet`},
+		{subnet("") + "\n" + host("address: 10.1.0.9, addresses: [|10.1.0.10]"), `x.yaml:%P: nodes[0] "a": addresses[0]: 10.1.0.10 is in subnet 10.1.0.0/16, as 10.1.0.9 is: a node has one address of a subnet`},
+		{host("address: 10.1.0.9, bmc-address: |10.1.0.9"), `x.yaml:%P: nodes[0] "a": bmc-address: 10.1.0.9 is reserved for this node already`},
+		{host("addresses: [|'']"), `x.yaml:%P: nodes[0] "a": addresses[0]: missing`},
+		{host("addresses: [|x]"), `x.yaml:%P: nodes[0] "a": addresses[0]: "x" is not an IPv4 address such as 10.1.0.1`},
 		{"nodes:\n- {name: a, role: kubernetes, macs: [52:54:00:00:00:01], address: 10.1.0.9}\n- {name: b, role: kubernetes, macs: [52:54:00:00:00:02], address: |10.1.0.9}", `x.yaml:%P: nodes[1] "b": address: 10.1.0.9 is reserved for node "a" too`},
 		{"nodes:\n- {name: a, role: kubernetes, macs: [52:54:00:00:00:01], serial: S1}\n- {name: b, role: kubernetes, macs: [52:54:00:00:00:02], serial: |S1}", `x.yaml:%P: nodes[1] "b": serial: "S1" belongs to node "a" too`},
 	} {

@@ -253,6 +253,7 @@ func (b *builder) node(at place, r rawNode) node.Node {
 		UUID:    b.uuid(at.key("uuid"), r.UUID),
 		Serial:  r.Serial,
 		Addr:    b.addr(at.key("address"), r.Address),
+		BMCAddr: b.addr(at.key("bmc-address"), r.BMCAddr),
 		Want:    b.want(at.key("boot"), r.Boot),
 		Release: b.element(at.key("release"), r.Release),
 		Args:    b.args(at.key("args"), r.Args),
@@ -263,6 +264,12 @@ func (b *builder) node(at place, r rawNode) node.Node {
 	}
 	if r.BMC != "" {
 		n.BMC = b.mac(at.key("bmc"), r.BMC)
+	}
+	for i, s := range r.More {
+		if s == "" {
+			b.add(at.item("addresses", i, ""), "%v", errMissing)
+		}
+		n.More = append(n.More, b.addr(at.item("addresses", i, ""), s))
 	}
 	return n
 }

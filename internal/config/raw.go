@@ -125,6 +125,8 @@ type (
 		UUID    string   `yaml:"uuid"`
 		Serial  string   `yaml:"serial"`
 		Address string   `yaml:"address"`
+		More    []string `yaml:"addresses"`
+		BMCAddr string   `yaml:"bmc-address"`
 		Boot    string   `yaml:"boot"`
 		Release string   `yaml:"release"`
 		Args    string   `yaml:"args"`

@@ -610,12 +610,41 @@ func (f *faults) reservations(nodes []node.Node, list []Subnet) {
 		by[s.Prefix], lengths[s.Prefix.Bits()] = s, true
 	}
 	for i, n := range nodes {
-		if n.Addr.IsValid() {
-			if problem := notReservable(n.Addr, by, lengths); problem != "" {
-				f.add(place{}.item("nodes", i, n.Name).key("address"), "%v %s", n.Addr, problem)
+		at := place{}.item("nodes", i, n.Name)
+		f.reservable(at.key("address"), n.Addr, by, lengths)
+		f.reservable(at.key("bmc-address"), n.BMCAddr, by, lengths)
+		for j, a := range n.More {
+			at := at.item("addresses", j, "")
+			f.reservable(at, a, by, lengths)
+			for _, before := range append([]netip.Addr{n.Addr}, n.More[:j]...) {
+				if p := subnetOf(a, by, lengths); p.IsValid() && p.Contains(before) {
+					f.add(at, "%v is in subnet %v, as %v is: a node has one address of a subnet", a, p, before)
+				}
 			}
 		}
 	}
+}
+
+// reservable checks that a, if it is one, can be reserved.
+func (f *faults) reservable(at place, a netip.Addr, by map[netip.Prefix]Subnet, lengths map[int]bool) {
+	if !a.IsValid() {
+		return
+	}
+	if problem := notReservable(a, by, lengths); problem != "" {
+		f.add(at, "%v %s", a, problem)
+	}
+}
+
+// subnetOf returns the subnet that has a, of which none is within another.
+func subnetOf(a netip.Addr, by map[netip.Prefix]Subnet, lengths map[int]bool) netip.Prefix {
+	for bits := range lengths {
+		if p, err := a.Prefix(bits); err == nil {
+			if _, ok := by[p]; ok {
+				return p
+			}
+		}
+	}
+	return netip.Prefix{}
 }
 
 // notReservable says why a cannot be reserved in any of the subnets, of which

@@ -43,19 +43,21 @@ func ParseWant(s string) (Want, error) {
 
 // A Node is one machine of the inventory.
 type Node struct {
-	Name    string     // host name and name of its boot directory
-	Role    string     // name of a Role
-	MACs    []MAC      // NICs it may boot from, at least one
-	BMC     MAC        // zero: not known
-	UUID    UUID       // zero: not known
-	Serial  string     // SMBIOS system serial number; empty: not known
-	Addr    netip.Addr // reserved address; zero: any address of a pool
-	Want    Want       // zero: boot its release
-	Release string     // release id it is pinned to; empty: its role's choice
-	Args    string     // kernel arguments added after its role's
-	Loader  Loader     // zero: its role's choice
-	Payload Payload    // for what it boots from the network, its own or its role's; zero: none
-	Site    Payload    // for the first boot of what was installed, its own or its role's; zero: none
+	Name    string       // host name and name of its boot directory
+	Role    string       // name of a Role
+	MACs    []MAC        // NICs it may boot from, at least one
+	BMC     MAC          // zero: not known
+	UUID    UUID         // zero: not known
+	Serial  string       // SMBIOS system serial number; empty: not known
+	Addr    netip.Addr   // reserved address; zero: any address of a pool
+	More    []netip.Addr // further ones, of other subnets
+	BMCAddr netip.Addr   // reserved for its BMC; zero: any address of a pool
+	Want    Want         // zero: boot its release
+	Release string       // release id it is pinned to; empty: its role's choice
+	Args    string       // kernel arguments added after its role's
+	Loader  Loader       // zero: its role's choice
+	Payload Payload      // for what it boots from the network, its own or its role's; zero: none
+	Site    Payload      // for the first boot of what was installed, its own or its role's; zero: none
 
 	Tags map[string]string // its own and its role's, for payloads
 }
@@ -214,12 +216,34 @@ func (inv *Inventory) add(i int, addrs map[netip.Addr]*Node) (errs []error) {
 			shared(other, "serial", -1, "%q belongs to node %q too", n.Serial, other.Name)
 		}
 	}
-	if n.Addr.IsValid() {
-		if other := claim(addrs, n.Addr, n); other != nil {
-			shared(other, "address", -1, "%v is reserved for node %q too", n.Addr, other.Name)
+	own := func(a netip.Addr, field string, item int) {
+		if !a.IsValid() {
+			return
+		}
+		switch other, dup := addrs[a]; {
+		case !dup:
+			addrs[a] = n
+		case other == n:
+			fault(field, item, "%v is reserved for this node already", a)
+		default:
+			shared(other, field, item, "%v is reserved for node %q too", a, other.Name)
 		}
 	}
+	own(n.Addr, "address", -1)
+	for j, a := range n.More {
+		own(a, "addresses", j)
+	}
+	own(n.BMCAddr, "bmc-address", -1)
 	return errs
+}
+
+// Addrs returns the addresses that are reserved for the node, without that of
+// its BMC.
+func (n *Node) Addrs() []netip.Addr {
+	if !n.Addr.IsValid() {
+		return n.More
+	}
+	return append([]netip.Addr{n.Addr}, n.More...)
 }
 
 // notOfNIC says why m cannot be the address of a NIC; "" means that it can.
