@@ -338,6 +338,37 @@ func (t *Tree) PlanRollback(id int) (p Plan, stay []string, err error) {
 	return p, stay, err
 }
 
+// PlanReturn compares nodes with the newest generation that links each of them
+// to the release named: it gets to the byte what it had then, whatever the
+// catalogue of releases says now. A node that has the release stays as it is.
+// Where no generation has it, the refusal wraps fs.ErrNotExist.
+func (t *Tree) PlanReturn(releases map[string]string) (p Plan, err error) {
+	if p.Leftovers, err = t.leftovers(); err != nil {
+		return Plan{}, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(releases)) {
+		if err := t.planReturn(&p, name, releases[name]); err != nil {
+			p.Refused = append(p.Refused, Refusal{name, fmt.Errorf("node %q: %w", name, err)})
+		}
+	}
+	return p, nil
+}
+
+func (t *Tree) planReturn(p *Plan, name, release string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if have, err := t.inspect(name); err == nil && have.links.Release() == release {
+		p.Unchanged = append(p.Unchanged, name)
+		return nil
+	}
+	want, err := t.had(name, release)
+	if err != nil {
+		return err
+	}
+	return t.planLinks(p, name, want, t.checkLinks(want))
+}
+
 // A Use is a release that nodes boot or that a rollback would link again.
 type Use struct{ Dir, Release string }
 
@@ -401,9 +432,19 @@ func (t *Tree) Boot(name, release string) (Current, error) {
 	if c, err := t.Current(name); err == nil && c.Release == release {
 		return c, nil
 	}
+	l, err := t.had(name, release)
+	if err != nil {
+		return Current{}, fmt.Errorf("node %q: %w", name, err)
+	}
+	return l.current()
+}
+
+// had returns the links that the newest generation with that release has for a
+// node.
+func (t *Tree) had(name, release string) (Links, error) {
 	ids, err := t.GenerationIDs()
 	if err != nil {
-		return Current{}, err
+		return Links{}, err
 	}
 	for _, id := range slices.Backward(ids) {
 		g, err := t.cached(id)
@@ -411,13 +452,13 @@ func (t *Tree) Boot(name, release string) (Current, error) {
 			continue // it became too old just now
 		}
 		if err != nil {
-			return Current{}, err
+			return Links{}, err
 		}
 		if l, ok := g.Nodes[name]; ok && l.Release() == release {
-			return l.current()
+			return l, nil
 		}
 	}
-	return Current{}, fmt.Errorf("node %q: release %q: %w", name, release, fs.ErrNotExist)
+	return Links{}, fmt.Errorf("release %q: %w", release, fs.ErrNotExist)
 }
 
 // current returns the files that links lead to.

@@ -75,6 +75,29 @@ func TestRollbackRestoresEveryByte(t *testing.T) {
 	}
 }
 
+// A node gets back what it had, whatever else has changed since.
+func TestPlanReturn(t *testing.T) {
+	tree := newTree(t)
+	mustApply(t, tree, Wanted{"a", k8s, []string{"filesystem.squashfs"}}, Wanted{"b", ceph, nil})
+	before := targets(t, tree, "a")
+	mustApply(t, tree, Wanted{"a", next, nil})
+	mustApply(t, tree, Wanted{"b", next, nil})
+
+	p, err := tree.PlanReturn(map[string]string{"a": k8s.Release, "b": next.Release, "c": k8s.Release, "../x": k8s.Release})
+	must(t, err)
+	if len(p.Changes) != 1 || !slices.Equal(p.Unchanged, []string{"b"}) {
+		t.Errorf("got changes %v, unchanged %q, want a, b", p.Changes, p.Unchanged)
+	}
+	if len(p.Refused) != 2 || p.Refused[0].Node != "../x" || p.Refused[1].Node != "c" || !errors.Is(p.Refused[1].Err, fs.ErrNotExist) {
+		t.Errorf("got %v refused, want ../x, and c, which never had it", p.Refused)
+	}
+	_, err = tree.Apply(t.Context(), p)
+	must(t, err)
+	if diff := cmp.Diff(before, targets(t, tree, "a")); diff != "" {
+		t.Errorf("what a had (-want +got):\n%s", diff)
+	}
+}
+
 // The first run of ours in a tree that the script of source 004 made can be
 // undone, and so can what somebody did by hand in between.
 func TestWhatWasFoundIsAGeneration(t *testing.T) {
