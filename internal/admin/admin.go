@@ -19,6 +19,9 @@
 //	DELETE /v1/nodes/{name}   NodeChange; ?dry-run as above, ?force even while it boots
 //	POST /v1/media            MediumOrder; the answer is the MediumOffer: where the BMC of a node finds its CD image
 //	DELETE /v1/media/{node}   ends the images of a node; the answer says whether there was one
+//	GET /v1/upgrades          []rollout.Rollout, the last one of each role
+//	POST /v1/upgrades         UpgradeRequest; the answer is an Upgrade
+//	POST /v1/upgrades/{role}/{what} what is stop, abandon, resume or skip; the answer is the rollout.Rollout
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}, with "unknown":
@@ -133,6 +136,7 @@ type Backend interface {
 	// the reader is too slow.
 	Watch(ctx context.Context) <-chan timeline.Event
 	DHCP
+	Upgrades
 	Deployments
 	Inventory
 	Media

@@ -32,6 +32,7 @@ func Handler(b Backend) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { stream(w, r, b) })
 	leaseRoutes(mux, b)
+	upgradeRoutes(mux, b)
 	deploymentRoutes(mux, b)
 	nodeRoutes(mux, b)
 	mediaRoutes(mux, b)

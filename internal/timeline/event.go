@@ -47,6 +47,8 @@ const (
 	Media     Step = "media"          // BMC asked for the image in the node's virtual drive
 	CheckIn   Step = "check-in"       // the node said of itself what Action says: booted, installed, failed, ...
 	Report    Step = "report"         // boot script reported an error
+	Switched  Step = "switched"       // an upgrade linked the node to Release
+	PutBack   Step = "put-back"       // an upgrade linked the node to Release again, which it came from
 	Deploy    Step = "deployment"     // the node came to the phase that Action says, because of Detail
 )
 

@@ -1,0 +1,410 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bootd/artifacts"
+	"bootd/deploy"
+	"bootd/deploy/rollout"
+	"bootd/internal/store"
+	"bootd/internal/timeline"
+	"bootd/links"
+)
+
+// How long the links of a batch may take, and when what went wrong is tried
+// again.
+const (
+	linkTime  = 30 * time.Second
+	linkAgain = 10 * time.Second
+)
+
+// rollouts drives the upgrades of roles: what it hears of nodes goes into their
+// rollout.Rollout, which is kept on disk before any link follows it. While
+// links are switched, only nodes of an upgrade wait, and those who ask for it.
+type rollouts struct {
+	world  func() *world
+	tree   *links.Tree
+	table  deploy.Table
+	record func(timeline.Event)
+	log    *slog.Logger
+	now    func() time.Time
+
+	nodes atomic.Pointer[map[string]string] // of rollouts that heed them: node to role
+
+	mu    sync.Mutex
+	all   map[string]rollout.Rollout // the last one of each role
+	again map[string]time.Time       // when links that failed are tried again
+}
+
+// openRollouts reads the rollouts in the table.
+func openRollouts(o rollouts) (*rollouts, error) {
+	o.all, o.again = map[string]rollout.Rollout{}, map[string]time.Time{}
+	err := o.table.Scan(func(key, value []byte) error {
+		var r rollout.Rollout
+		if err := json.Unmarshal(value, &r); err != nil {
+			return fmt.Errorf("upgrade of role %q: %w", key, err)
+		}
+		o.all[string(key)] = r
+		return nil
+	})
+	o.listen()
+	return &o, err
+}
+
+// run tells the rollouts that time goes on. The first time, right at the start,
+// finishes what a daemon that died had begun.
+func (o *rollouts) run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		o.tick()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (o *rollouts) tick() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for role, r := range o.all {
+		if now := o.now(); (r.Active() || r.State == rollout.Done && !r.Settled) && !now.Before(o.again[role]) {
+			o.observeLocked(role, rollout.Sighting{What: rollout.Tick, Time: now})
+		}
+	}
+}
+
+// hear takes what was seen of a node.
+func (o *rollouts) hear(s rollout.Sighting) {
+	role, ok := (*o.nodes.Load())[s.Node]
+	if !ok {
+		return // as good as always
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s.Time = o.now()
+	o.observeLocked(role, s)
+}
+
+// checkedIn hears what a node says of itself.
+func (o *rollouts) checkedIn(e *timeline.Event) {
+	if e.Step != timeline.CheckIn || e.Node == "" || e.Err != "" {
+		return
+	}
+	switch path.Base(e.File) {
+	case "booted":
+		o.hear(rollout.Sighting{What: rollout.Booted, Node: e.Node, Release: e.Release})
+	case "failed":
+		o.hear(rollout.Sighting{What: rollout.Broken, Node: e.Node, Release: e.Release, Detail: e.Detail})
+	}
+}
+
+// observeLocked does all that follows from a sighting. An error is logged too.
+func (o *rollouts) observeLocked(role string, s rollout.Sighting) error {
+	err := o.keepLocked(role, o.all[role].Observe(s))
+	for err == nil && len(o.all[role].Links()) > 0 {
+		seen, good := o.link(o.all[role])
+		r := o.all[role]
+		for _, s := range seen {
+			r = r.Observe(s)
+		}
+		err = o.keepLocked(role, r)
+		if !good {
+			break
+		}
+	}
+	if r := o.all[role]; err == nil && r.State == rollout.Done && !r.Settled {
+		if r.Reason, err = o.settle(r); err == nil {
+			err = o.keepLocked(role, r.Observe(rollout.Sighting{What: rollout.Settle, Time: o.now()}))
+		}
+	}
+	if err != nil {
+		o.log.Error("upgrade is held up", "role", role, "err", err)
+	}
+	if err != nil || len(o.all[role].Links()) > 0 {
+		o.again[role] = o.now().Add(linkAgain)
+	}
+	return err
+}
+
+// keepLocked makes r the rollout of its role, on disk first.
+func (o *rollouts) keepLocked(role string, r rollout.Rollout) error {
+	was := o.all[role]
+	if reflect.DeepEqual(was, r) {
+		return nil
+	}
+	value, err := json.Marshal(r)
+	if err == nil {
+		err = o.table.Apply([]store.Change{{Key: []byte(role), Value: value}})
+	}
+	if err != nil {
+		return err
+	}
+	o.all[role] = r
+	delete(o.again, role)
+	o.listen()
+	o.tell(was, r)
+	return nil
+}
+
+// listen names the nodes that are heeded.
+func (o *rollouts) listen() {
+	nodes := map[string]string{}
+	for role, r := range o.all {
+		for _, n := range r.Nodes {
+			switch n.Phase {
+			case rollout.Switching, rollout.Switched, rollout.Returning, rollout.Returned:
+				nodes[n.Name] = role
+			}
+		}
+	}
+	o.nodes.Store(&nodes)
+}
+
+// tell makes events and log lines of what has changed.
+func (o *rollouts) tell(was, now rollout.Rollout) {
+	for _, n := range now.Nodes {
+		if old := was.Node(n.Name); old == nil || old.Phase == n.Phase {
+			continue
+		}
+		e := timeline.Event{Node: n.Name, Time: n.Changed}
+		switch n.Phase {
+		case rollout.Switched:
+			e.Step, e.Release, e.Detail = timeline.Switched, now.Release, "upgrade of role "+now.Role+", was "+n.From
+			o.log.Info("linked to the release of an upgrade", "node", n.Name, "was", n.From, "release", now.Release)
+		case rollout.Returned:
+			e.Step, e.Release, e.Detail = timeline.PutBack, n.From, now.Release+": "+n.Reason
+			o.log.Warn("put back to the release that it came from", "node", n.Name, "was", now.Release, "release", n.From, "reason", n.Reason)
+		default:
+			continue
+		}
+		o.record(e)
+	}
+	if was.State == now.State || was.State == "" && now.State == rollout.Running {
+		return
+	}
+	level := slog.LevelInfo
+	if now.State == rollout.Failed {
+		level = slog.LevelError
+	}
+	o.log.Log(context.Background(), level, "upgrade "+string(now.State), "role", now.Role, "release", now.Release, "reason", now.Reason)
+}
+
+// link does what a rollout wants linked and returns what became of it. It
+// reports whether all of it was done, or given up.
+func (o *rollouts) link(r rollout.Rollout) (seen []rollout.Sighting, good bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), linkTime)
+	defer cancel()
+	pins := o.tree.Change(ctx, func(s *links.Settings) { pinNodes(s, r.Pins()) })
+	forth, back := []string{}, map[string]string{}
+	for _, l := range r.Links() {
+		if l.Back {
+			back[l.Node] = l.Release
+		} else {
+			forth = append(forth, l.Node)
+		}
+	}
+	good = true
+	for node, err := range o.forth(ctx, r, forth, pins) {
+		seen = append(seen, o.became(node, r.Release, err))
+	}
+	for node, err := range o.back(ctx, r, back) { // whether it can be pinned or not
+		seen = append(seen, o.became(node, back[node], err))
+		good = good && err == nil
+	}
+	return seen, good
+}
+
+func (o *rollouts) became(node, release string, err error) rollout.Sighting {
+	s := rollout.Sighting{What: rollout.Linked, Time: o.now(), Node: node, Release: release}
+	if err != nil {
+		s.What, s.Detail = rollout.NotLinked, err.Error()
+	}
+	return s
+}
+
+func pinNodes(s *links.Settings, pins map[string]string) {
+	s.Nodes = maps.Clone(s.Nodes)
+	if s.Nodes == nil {
+		s.Nodes = map[string]string{}
+	}
+	maps.Copy(s.Nodes, pins)
+}
+
+// forth links nodes to the new release, and returns what went wrong with each.
+func (o *rollouts) forth(ctx context.Context, r rollout.Rollout, names []string, bad error) map[string]error {
+	if len(names) == 0 || bad != nil {
+		return all(names, bad)
+	}
+	w := o.world()
+	choices, err := w.resolve(pinsOf(r, names))
+	if err != nil {
+		return all(names, err)
+	}
+	return o.apply(ctx, r, names, choices, "upgrade of "+r.Role+" to "+r.Release)
+}
+
+// back links nodes to what they came from: what they had then, to the byte, or
+// where no generation knows that any more, what the release has now.
+func (o *rollouts) back(ctx context.Context, r rollout.Rollout, releases map[string]string) map[string]error {
+	names := slices.Sorted(maps.Keys(releases))
+	if len(names) == 0 {
+		return nil
+	}
+	plan, err := o.tree.PlanReturn(releases)
+	if err != nil {
+		return all(names, err)
+	}
+	plan.Why = "upgrade of " + r.Role + " to " + r.Release + ", put back"
+	result := o.carryOut(ctx, plan, names)
+	var lost []string
+	for _, name := range names {
+		if errors.Is(result[name], fs.ErrNotExist) {
+			lost = append(lost, name)
+		}
+	}
+	if lost == nil {
+		return result
+	}
+	choices, err := o.world().resolve(links.Settings{Nodes: releases})
+	if err != nil {
+		return result
+	}
+	maps.Copy(result, o.apply(ctx, r, lost, choices, plan.Why))
+	return result
+}
+
+// pinsOf are settings in which these nodes are pinned to the new release.
+func pinsOf(r rollout.Rollout, names []string) links.Settings {
+	s := links.Settings{Nodes: map[string]string{}}
+	for _, name := range names {
+		s.Nodes[name] = r.Release
+	}
+	return s
+}
+
+// apply links nodes as chosen.
+func (o *rollouts) apply(ctx context.Context, r rollout.Rollout, names []string, choices []artifacts.Choice, why string) map[string]error {
+	result := map[string]error{}
+	w := o.world()
+	var wanted []links.Wanted
+	for _, name := range names {
+		i := slices.IndexFunc(choices, func(c artifacts.Choice) bool { return c.Node.Name == name })
+		switch {
+		case i < 0:
+			result[name] = errors.New("it is not in the inventory any more")
+		case choices[i].Node.Role != r.Role:
+			result[name] = fmt.Errorf("its role is %q now", choices[i].Node.Role)
+		case choices[i].Err != nil:
+			result[name] = choices[i].Err
+		default:
+			role, _ := w.inv.Role(r.Role)
+			wanted = append(wanted, links.Wanted{Node: name, Set: choices[i].Set, Aliases: role.Aliases})
+		}
+	}
+	plan, err := o.tree.Plan(wanted)
+	if err != nil {
+		return all(names, err)
+	}
+	plan.Why = why
+	var rest []string
+	for _, w := range wanted {
+		rest = append(rest, w.Node)
+	}
+	maps.Copy(result, o.carryOut(ctx, plan, rest))
+	return result
+}
+
+// carryOut applies a plan and returns what went wrong with each of its nodes.
+func (o *rollouts) carryOut(ctx context.Context, plan links.Plan, names []string) map[string]error {
+	done, err := o.tree.Apply(ctx, plan)
+	result := all(names, err)
+	for _, c := range done {
+		result[c.Node] = nil
+	}
+	for _, name := range plan.Unchanged {
+		result[name] = nil
+	}
+	for _, refused := range plan.Refused {
+		result[refused.Node] = refused.Err
+	}
+	return result
+}
+
+// all gives each node the same result.
+func all(names []string, err error) map[string]error {
+	result := make(map[string]error, len(names))
+	for _, name := range names {
+		result[name] = err
+	}
+	return result
+}
+
+// settle pins what a rollout that is done leaves: the role, where all its nodes
+// went over, else the nodes. It returns that in words.
+func (o *rollouts) settle(r rollout.Rollout) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), linkTime)
+	defer cancel()
+	whole, pinned := true, map[string]bool{}
+	for _, n := range o.world().inv.Nodes() {
+		if n.Role != r.Role {
+			continue
+		}
+		in := r.Node(n.Name)
+		whole = whole && in != nil && in.Phase == rollout.Upgraded
+		pinned[n.Name] = n.Release != "" && n.Release != r.Release // by the configuration, to another
+	}
+	err := o.tree.Change(ctx, func(s *links.Settings) {
+		pinNodes(s, r.Pins())
+		if !whole {
+			return
+		}
+		s.Roles = maps.Clone(s.Roles)
+		if s.Roles == nil {
+			s.Roles = map[string]string{}
+		}
+		s.Roles[r.Role] = r.Release
+		for name, another := range pinned {
+			if !another {
+				delete(s.Nodes, name)
+			}
+		}
+	})
+	if whole {
+		return fmt.Sprintf("role %s is pinned to %s", r.Role, r.Release), err
+	}
+	return "its nodes are pinned to the releases that they have", err
+}
+
+// Describe implements prometheus.Collector.
+func (o *rollouts) Describe(ch chan<- *prometheus.Desc) { ch <- rolloutNodes }
+
+var rolloutNodes = prometheus.NewDesc("bootd_rollout_nodes", "Nodes of the last upgrade of each role, by how they stand.", []string{"role", "state"}, nil)
+
+// Collect implements prometheus.Collector.
+func (o *rollouts) Collect(ch chan<- prometheus.Metric) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for role, r := range o.all {
+		count := r.Count()
+		for _, p := range rollout.Phases {
+			ch <- prometheus.MustNewConstMetric(rolloutNodes, prometheus.GaugeValue, float64(count[p]), role, string(p))
+		}
+	}
+}
