@@ -59,7 +59,7 @@ func (d *daemon) status(w *world, machine string, now time.Time) admin.Status {
 		if !e.MAC.IsZero() {
 			s.MAC = e.MAC
 		}
-		if e.Release != "" {
+		if e.Release != "" && e.Step != timeline.Switched && e.Step != timeline.PutBack {
 			s.Release = e.Release
 		}
 	}
@@ -81,7 +81,7 @@ func (d *daemon) Story(machine string, now time.Time) (admin.Story, error) {
 	if n != nil {
 		rec = d.records.Get(n.Name)
 	}
-	return admin.Story{Machine: machine, Known: n != nil, Deployment: rec, Next: d.next(w, n, now), Boot: timeline.Tell(events, now)}, nil
+	return admin.Story{Machine: machine, Known: n != nil, Deployment: rec, Next: d.next(w, n, now), Boot: timeline.Tell(events, now), Upgrade: d.rollouts.story(machine)}, nil
 }
 
 // PayloadLog implements admin.Backend.

@@ -88,6 +88,7 @@ type daemon struct {
 	closers []closer // undone in reverse
 
 	firmware firmwares
+	rollouts *rollouts
 }
 
 // bound is a socket and the address it is bound to.
@@ -203,6 +204,9 @@ func (d *daemon) openState() error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err := d.openRecords(db); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := d.openRollouts(db); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err := d.openMedia(db); err != nil {
@@ -354,6 +358,7 @@ func (d *daemon) components() []component {
 	}
 	list = append(list, d.leaseFollowers()...)
 	list = append(list, component{"follow", d.follow}, component{"deployments", d.watchDeadlines}, component{"configuration", d.watchConfig})
+	list = append(list, component{"upgrades", d.rollouts.run})
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{
@@ -432,6 +437,7 @@ func (d *daemon) record(e timeline.Event) {
 	d.steps.WithLabelValues(string(e.Step), result).Inc()
 	d.events.Record(e)
 	d.observe(&e)
+	d.rollouts.checkedIn(&e)
 }
 
 // transferred makes an event of a TFTP transfer. A size probe is no transfer.

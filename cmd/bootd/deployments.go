@@ -44,6 +44,9 @@ func (d *daemon) decide(m ipxe.Machine) deploy.Decision {
 	if n == nil {
 		return w.decide(nil, deploy.Observation{})
 	}
+	if !m.Peek {
+		d.boots(w, n, m.Addr, now)
+	}
 	who, _ := d.identify(m.Addr)
 	o := deploy.Observation{Foreign: who != n.Name, Firmware: m.Firmware}
 	if o.Foreign || m.Peek {

@@ -132,18 +132,10 @@ func (f *relinker) link(ctx context.Context) (done []links.Change, young bool, e
 	if err != nil {
 		return nil, false, err
 	}
-	nodes := slices.Clone(w.inv.Nodes())
-	catalogs := map[string]artifacts.Catalog{}
-	for name, r := range w.inv.Roles() {
-		r.Release = cmp.Or(s.Roles[name], r.Release)
-		if catalogs[name], err = w.catalog(r); err != nil {
-			return nil, false, err
-		}
+	choices, err := w.resolve(s)
+	if err != nil {
+		return nil, false, err
 	}
-	for i, n := range nodes {
-		nodes[i].Release = cmp.Or(s.Nodes[n.Name], n.Release)
-	}
-	choices := artifacts.Resolve(nodes, catalogs)
 	if err := w.kernelsAgree(choices); err != nil {
 		return nil, false, err
 	}
@@ -173,6 +165,22 @@ func (f *relinker) link(ctx context.Context) (done []links.Change, young bool, e
 		err = errors.Join(err, r.Err)
 	}
 	return done, young, err
+}
+
+// resolve finds the release of each node, with the pins of s.
+func (w *world) resolve(s links.Settings) (list []artifacts.Choice, err error) {
+	nodes := slices.Clone(w.inv.Nodes())
+	catalogs := map[string]artifacts.Catalog{}
+	for name, r := range w.inv.Roles() {
+		r.Release = cmp.Or(s.Roles[name], r.Release)
+		if catalogs[name], err = w.catalog(r); err != nil {
+			return nil, err
+		}
+	}
+	for i, n := range nodes {
+		nodes[i].Release = cmp.Or(s.Nodes[n.Name], n.Release)
+	}
+	return artifacts.Resolve(nodes, catalogs), nil
 }
 
 // changed returns when a member of a set was last changed.

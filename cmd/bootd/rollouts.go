@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"path"
 	"reflect"
 	"slices"
 	"sync"
@@ -50,8 +49,19 @@ type rollouts struct {
 	again map[string]time.Time       // when links that failed are tried again
 }
 
-// openRollouts reads the rollouts in the table.
-func openRollouts(o rollouts) (*rollouts, error) {
+// openRollouts reads the upgrades.
+func (d *daemon) openRollouts(db *store.Store) error {
+	table, err := db.Table("upgrades")
+	if err != nil {
+		return err
+	}
+	d.rollouts = &rollouts{world: d.world.Load, tree: d.tree, table: table, record: d.record, log: d.log, now: time.Now}
+	d.registry.MustRegister(d.rollouts)
+	return d.rollouts.load()
+}
+
+// load reads the table.
+func (o *rollouts) load() error {
 	o.all, o.again = map[string]rollout.Rollout{}, map[string]time.Time{}
 	err := o.table.Scan(func(key, value []byte) error {
 		var r rollout.Rollout
@@ -62,7 +72,7 @@ func openRollouts(o rollouts) (*rollouts, error) {
 		return nil
 	})
 	o.listen()
-	return &o, err
+	return err
 }
 
 // run tells the rollouts that time goes on. The first time, right at the start,
@@ -90,6 +100,12 @@ func (o *rollouts) tick() {
 	}
 }
 
+// heeds reports whether anything that a node does matters to an upgrade.
+func (o *rollouts) heeds(node string) bool {
+	_, ok := (*o.nodes.Load())[node]
+	return ok
+}
+
 // hear takes what was seen of a node.
 func (o *rollouts) hear(s rollout.Sighting) {
 	role, ok := (*o.nodes.Load())[s.Node]
@@ -107,9 +123,9 @@ func (o *rollouts) checkedIn(e *timeline.Event) {
 	if e.Step != timeline.CheckIn || e.Node == "" || e.Err != "" {
 		return
 	}
-	switch path.Base(e.File) {
-	case "booted":
-		o.hear(rollout.Sighting{What: rollout.Booted, Node: e.Node, Release: e.Release})
+	switch e.Action {
+	case "booted", "phone-home", "registered":
+		o.hear(rollout.Sighting{What: rollout.Booted, Node: e.Node, Release: e.Release, Joined: e.Action == "registered"})
 	case "failed":
 		o.hear(rollout.Sighting{What: rollout.Broken, Node: e.Node, Release: e.Release, Detail: e.Detail})
 	}
@@ -396,6 +412,22 @@ func (o *rollouts) settle(r rollout.Rollout) (string, error) {
 func (o *rollouts) Describe(ch chan<- *prometheus.Desc) { ch <- rolloutNodes }
 
 var rolloutNodes = prometheus.NewDesc("bootd_rollout_nodes", "Nodes of the last upgrade of each role, by how they stand.", []string{"role", "state"}, nil)
+
+// story tells how a node stands in the last upgrade of its role; empty: it had
+// no part in one.
+func (o *rollouts) story(name string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var last string
+	var began time.Time
+	for _, r := range o.all {
+		if n := r.Node(name); n != nil && r.Started.After(began) {
+			began = r.Started
+			last = fmt.Sprintf("to %s, %s: %s", r.Release, r.State, r.Tell(*n))
+		}
+	}
+	return last
+}
 
 // Collect implements prometheus.Collector.
 func (o *rollouts) Collect(ch chan<- prometheus.Metric) {

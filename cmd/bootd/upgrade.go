@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"bootd/artifacts"
 	"bootd/deploy"
@@ -16,37 +17,28 @@ import (
 	"bootd/internal/admin"
 	"bootd/internal/config"
 	"bootd/internal/node"
-	"bootd/ipxe"
 )
 
-// asks hears that a node is about to be told to boot, and reports whether that
-// may have changed what it boots. Whoever else looks at its script, from an
-// address that another DHCP server did not give it, is not heard.
-func (d *daemon) asks(dec deploy.Decision, addr netip.Addr) bool {
-	if dec.Action != deploy.Boot || (*d.rollouts.nodes.Load())[dec.Node] == "" {
-		return false
+// boots hears that a node asks for its script and would be told to boot. One
+// that has used up its boots of a new release is put back before it is told.
+// Whoever else looks at its script is not heard, unless the addresses there are
+// another DHCP server's.
+func (d *daemon) boots(w *world, n *node.Node, addr netip.Addr, now time.Time) {
+	if !d.rollouts.heeds(n.Name) {
+		return
 	}
 	name, mac := d.identify(addr)
-	if name != dec.Node && !(mac.IsZero() && d.world.Load().beside(addr)) {
-		return false
+	if name != n.Name && (!mac.IsZero() || !w.beside(addr)) {
+		return
 	}
-	d.rollouts.hear(rollout.Sighting{What: rollout.Asked, Node: dec.Node, Release: dec.Release})
-	return true
+	if dec := d.next(w, n, now); dec.Action == deploy.Boot {
+		d.rollouts.hear(rollout.Sighting{What: rollout.Asked, Node: n.Name, Release: dec.Release})
+	}
 }
 
 // beside reports whether another DHCP server leases the addresses around addr.
 func (w *world) beside(addr netip.Addr) bool {
 	return slices.ContainsFunc(w.subnets, func(s config.Subnet) bool { return s.Mode == config.Proxy && s.Prefix.Contains(addr) })
-}
-
-// decide settles what the machine that asks should do. A node that has used up
-// its boots of a new release is put back before it is told.
-func (d *daemon) decide(m ipxe.Machine) deploy.Decision {
-	dec := d.world.Load().Decide(m)
-	if d.asks(dec, m.Addr) {
-		dec = d.world.Load().Decide(m)
-	}
-	return dec
 }
 
 // Upgrades implements admin.Backend.
@@ -115,11 +107,14 @@ func (o *rollouts) draft(ctx context.Context, req admin.UpgradeRequest) (u admin
 	if !ok {
 		return u, fmt.Errorf("there is no role %q; there are: %v", req.Role, slices.Sorted(maps.Keys(w.inv.Roles())))
 	}
+	if role.Install != nil {
+		return u, fmt.Errorf("role %q: its releases are installers: arm its nodes to install another one", role.Name)
+	}
 	nodes, err := w.nodesOf(role.Name, req.Nodes)
 	if err != nil {
 		return u, err
 	}
-	u.Rollout = rollout.Rollout{Role: role.Name, Release: req.Release, Batch: req.Batch, Attempts: req.Attempts, Deadline: req.Deadline, Started: o.now()}
+	u.Rollout = rollout.Rollout{Role: role.Name, Release: req.Release, Batch: req.Batch, Attempts: req.Attempts, Wait: req.Wait, Deadline: req.Deadline, Started: o.now()}
 	for _, n := range nodes {
 		current, err := o.tree.Current(n.Name)
 		switch {

@@ -50,6 +50,12 @@ const (
 // Phases are all phases, in their order.
 var Phases = []Phase{Waiting, Switching, Switched, Upgraded, Returning, Returned, Back}
 
+// What a node may have to say of itself to count as upgraded.
+const (
+	WaitBooted     = "booted"     // that its system runs
+	WaitRegistered = "registered" // that it registered where it belongs
+)
+
 // The bounds of what an administrator may ask for.
 const (
 	MaxAttempts = 100
@@ -67,6 +73,7 @@ type Rollout struct {
 	Release  string        `json:"release"`     // that the nodes go over to
 	Batch    int           `json:"batch"`       // nodes that are switched together
 	Attempts int           `json:"attempts"`    // boots that a node has
+	Wait     string        `json:"wait"`        // what a node has to say: WaitBooted or WaitRegistered
 	Deadline time.Duration `json:"deadline_ns"` // that a node has from its switch
 	Started  time.Time     `json:"started"`
 	Ended    time.Time     `json:"ended,omitzero"` // zero: it runs
@@ -101,6 +108,8 @@ func New(r Rollout) (Rollout, error) {
 		return r, fmt.Errorf("batch: %d: at least 1", r.Batch)
 	case r.Attempts < 1 || r.Attempts > MaxAttempts:
 		return r, fmt.Errorf("attempts: %d: from 1 to %d", r.Attempts, MaxAttempts)
+	case r.Wait != WaitBooted && r.Wait != WaitRegistered:
+		return r, fmt.Errorf("wait: %q is neither %s nor %s", r.Wait, WaitBooted, WaitRegistered)
 	case r.Deadline < time.Minute || r.Deadline > MaxDeadline:
 		return r, fmt.Errorf("deadline: %v: from 1m to %v", r.Deadline, MaxDeadline)
 	}
@@ -145,6 +154,7 @@ type Sighting struct {
 	Node    string
 	Release string
 	Detail  string
+	Joined  bool // Booted: and says that it registered
 }
 
 // Observe returns the rollout after a sighting. What does not fit to how things
@@ -184,6 +194,8 @@ func (r *Rollout) observe(n *Node, s Sighting) {
 		n.Trouble = s.Detail
 	case s.What == Asked && n.Phase == Switched && s.Release == r.Release:
 		r.asked(n, s.Time)
+	case s.What == Booted && n.Phase == Switched && isNew && r.Wait == WaitRegistered && !s.Joined:
+		n.Reason = "it booted and has not registered" // unless more comes
 	case s.What == Booted && n.Phase == Switched && isNew:
 		n.enter(Upgraded, s.Time)
 		n.Reason = ""

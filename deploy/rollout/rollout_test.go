@@ -17,7 +17,7 @@ var begin = time.Date(2026, 11, 27, 2, 0, 0, 0, time.UTC)
 func three(t testing.TB, change func(*Rollout)) Rollout {
 	t.Helper()
 	r := Rollout{
-		Role: "kubernetes", Release: "1.2.4", Batch: 1, Attempts: 2, Deadline: 20 * time.Minute, Started: begin,
+		Role: "kubernetes", Release: "1.2.4", Batch: 1, Attempts: 2, Deadline: 20 * time.Minute, Wait: WaitBooted, Started: begin,
 		Nodes: []Node{{Name: "m1", From: "1.2.3"}, {Name: "m2", From: "1.2.3"}, {Name: "m3", From: "1.2.2"}},
 	}
 	if change != nil {
@@ -41,6 +41,7 @@ func TestNew(t *testing.T) {
 		{func(r *Rollout) { r.Batch = 0 }, "batch: 0: at least 1"},
 		{func(r *Rollout) { r.Attempts = 0 }, "attempts: 0: from 1 to 100"},
 		{func(r *Rollout) { r.Attempts = 101 }, "attempts: 101: from 1 to 100"},
+		{func(r *Rollout) { r.Wait = "ready" }, `wait: "ready" is neither booted nor registered`},
 		{func(r *Rollout) { r.Deadline = time.Second }, "deadline: 1s: from 1m to 168h0m0s"},
 		{func(r *Rollout) { r.Nodes[2].From = "" }, `node "m3": needs a release that it boots now`},
 		{func(r *Rollout) { r.Nodes[2].Name = "m1" }, `node "m1": needs a release that it boots now, and a place of its own`},
@@ -166,6 +167,22 @@ func TestAlreadyThere(t *testing.T) {
 	}
 }
 
+// Where a node has to register, a system that runs is not enough.
+func TestWaitRegistered(t *testing.T) {
+	r := play(three(t, func(r *Rollout) { r.Wait = WaitRegistered }), "+0s, linked m1, asks m1, boots m1 1.2.4")
+	if r.Nodes[0].Phase != Switched {
+		t.Errorf("booted: got %s, want switched", r.Nodes[0].Phase)
+	}
+	late := r.Observe(Sighting{Time: begin.Add(time.Hour)})
+	if want := "boot, the last at 02:00:03 UTC, it booted and has not registered"; !strings.HasSuffix(late.Reason, want) {
+		t.Errorf("got %q, want it to end in %q", late.Reason, want)
+	}
+	r = r.Observe(Sighting{What: Booted, Time: begin.Add(time.Minute), Node: "m1", Release: "1.2.4", Joined: true})
+	if r.Nodes[0].Phase != Upgraded {
+		t.Errorf("registered: got %s, want upgraded", r.Nodes[0].Phase)
+	}
+}
+
 // In a batch of several, the others finish when one fails.
 func TestBatch(t *testing.T) {
 	r := three(t, func(r *Rollout) { r.Batch = 2 })
@@ -211,7 +228,7 @@ type site struct {
 func newSite(t *testing.T, seed uint64) *site {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	s := &site{t: t, rng: rng, now: begin, links: map[string]string{}, boots: map[string]int{}, last: map[string]time.Time{}}
-	r := Rollout{Role: "kubernetes", Release: "new", Batch: 1 + rng.IntN(3), Attempts: 1 + rng.IntN(3), Deadline: 10 * time.Minute, Started: begin}
+	r := Rollout{Role: "kubernetes", Release: "new", Batch: 1 + rng.IntN(3), Attempts: 1 + rng.IntN(3), Deadline: 10 * time.Minute, Wait: WaitBooted, Started: begin}
 	for i := range 1 + rng.IntN(7) {
 		n := Node{Name: fmt.Sprintf("m%d", i), From: []string{"old", "older", "new"}[rng.IntN(3)]}
 		s.links[n.Name] = n.From

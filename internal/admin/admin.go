@@ -118,6 +118,7 @@ type Story struct {
 	Boot    timeline.Story  `json:"boot"`
 
 	Deployment deploy.Record `json:"deployment,omitzero"` // as in Status
+	Upgrade    string        `json:"upgrade,omitempty"`   // how it stands in the last upgrade of its role, for people
 }
 
 // A Backend answers for the daemon. Its methods are called concurrently.

@@ -18,6 +18,7 @@ type UpgradeRequest struct {
 	Nodes    string        `json:"nodes,omitempty"` // patterns, as of node.ParsePatterns; empty: all of the role
 	Batch    int           `json:"batch"`
 	Attempts int           `json:"attempts"`
+	Wait     string        `json:"wait"`
 	Deadline time.Duration `json:"deadline_ns"`
 	DryRun   bool          `json:"dry_run,omitempty"` // only say what would be done
 }
