@@ -30,6 +30,9 @@ const (
 // where it fails half-way. A change that is done already, by
 // an earlier Apply or by another process, counts as done.
 func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
+	if none, err := t.NothingToDo(p); none || err != nil {
+		return nil, err
+	}
 	settings, err := t.Settings()
 	if err != nil {
 		return nil, err
@@ -37,9 +40,6 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 	live := settings.LiveDir
 	if p.LiveDir != nil {
 		live = *p.LiveDir
-	}
-	if len(p.Changes) == 0 && len(p.Leftovers) == 0 && len(p.Copied) == 0 && live == settings.LiveDir {
-		return nil, nil
 	}
 	dir, err := t.root.Open(".")
 	if err != nil {
@@ -52,6 +52,9 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 	}
 	defer unlock()
 	if err := t.sweep(); err != nil {
+		return nil, err
+	}
+	if err := t.stillThere(p.Changes); err != nil {
 		return nil, err
 	}
 	book, err := t.openCopybook()
@@ -85,7 +88,7 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 		}
 		return t.change(func(s *Settings) { s.LiveDir = live })
 	}
-	done, err = t.apply(ctx, dir, p.Changes, book, begin)
+	done, err = t.apply(ctx, dir, p, book, begin)
 	if err != nil {
 		if rec.last.Why == next.Why {
 			err = errors.Join(err, rec.settle())
@@ -95,9 +98,31 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 	return done, dir.Sync()
 }
 
+// NothingToDo reports whether Apply would write nothing at all.
+func (t *Tree) NothingToDo(p Plan) (bool, error) {
+	s, err := t.Settings()
+	return len(p.Changes) == 0 && len(p.Leftovers) == 0 && len(p.Copied) == 0 && (p.LiveDir == nil || *p.LiveDir == s.LiveDir), err
+}
+
+// stillThere refuses links to what was removed after the plan was made.
+func (t *Tree) stillThere(changes []Change) error {
+	good := map[Links]bool{}
+	for _, c := range changes {
+		if good[c.New] {
+			continue
+		}
+		if err := t.checkLinks(c.New); err != nil {
+			return fmt.Errorf("node %q: %w", c.Node, err)
+		}
+		good[c.New] = true
+	}
+	return nil
+}
+
 // apply does the work of Apply under the lock. It calls begin when all is
 // staged and nothing is switched.
-func (t *Tree) apply(ctx context.Context, dir *os.File, changes []Change, book *copybook, begin func() error) (done []Change, err error) {
+func (t *Tree) apply(ctx context.Context, dir *os.File, p Plan, book *copybook, begin func() error) (done []Change, err error) {
+	changes := p.Changes
 	states := make([]state, len(changes))
 	for i, c := range changes {
 		if states[i], err = t.stage(ctx, c, book); err != nil {
@@ -122,6 +147,9 @@ func (t *Tree) apply(ctx context.Context, dir *os.File, changes []Change, book *
 			return done, fmt.Errorf("node %q: %w", c.Node, err)
 		}
 		done = append(done, c)
+		if p.Done != nil {
+			p.Done(c)
+		}
 		if err := t.putAway(c.Node, states[i]); err != nil {
 			return done, fmt.Errorf("node %q: %w", c.Node, err)
 		}
@@ -183,7 +211,9 @@ func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, erro
 // dress gives the new directory the owner and mode of the one it replaces.
 func (t *Tree) dress(name string, like fs.FileInfo) error {
 	if sys, ok := like.Sys().(*syscall.Stat_t); ok {
-		if err := t.root.Lchown(name, int(sys.Uid), int(sys.Gid)); err != nil {
+		// A daemon that is not root may own the root directory and not what
+		// root made in it.
+		if err := t.root.Lchown(name, int(sys.Uid), int(sys.Gid)); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 	}

@@ -63,6 +63,8 @@ type Plan struct {
 	Leftovers []string  // directories left by a run that was killed
 	Why       string    // for the record; empty: set-links
 	LiveDir   *string   // becomes that of the settings; nil: it stays
+
+	Done func(Change) // is told of each change when it is done; nil: nobody
 }
 
 // Plan compares what is wanted with what is linked. It changes nothing. What

@@ -16,7 +16,8 @@ const barWidth = 30
 // A bar shows on a terminal how far a long piece of work is. On anything else
 // it shows nothing.
 type bar struct {
-	w        io.Writer // nil: not a terminal
+	w        io.Writer          // nil: not a terminal
+	tell     func(int64) string // an amount, for people; nil: bytes
 	what     string
 	total    int64 // bytes; zero: not known
 	now      int64
@@ -32,6 +33,13 @@ func newBar(w io.Writer, what string, total int64) *bar {
 			b.w = w
 		}
 	}
+	return b
+}
+
+// newCounter is newBar for the nodes that are done.
+func newCounter(w io.Writer, what string, total int) *bar {
+	b := newBar(w, what, int64(total))
+	b.tell = func(n int64) string { return fmt.Sprintf("%d nodes", n) }
 	return b
 }
 
@@ -53,6 +61,10 @@ func (b *bar) done() {
 
 // line is the bar after some time: how much, how fast, how long still.
 func (b *bar) line(took time.Duration) string {
+	size := size
+	if b.tell != nil {
+		size = b.tell
+	}
 	rate := float64(b.now) / max(took.Seconds(), 0.001)
 	text := fmt.Sprintf("%s %s, %s/s", b.what, size(b.now), size(int64(rate)))
 	if b.total <= 0 || b.now > b.total || b.now == 0 {

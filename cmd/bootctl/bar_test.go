@@ -23,6 +23,11 @@ func TestBar(t *testing.T) {
 			t.Errorf("%d of %d after %s: got %s, want %s", tt.now, tt.total, tt.took, got, tt.want)
 		}
 	}
+	c := newCounter(nil, "switching", 400)
+	c.now = 100
+	if got, want := c.line(2*time.Second), "switching [#######.......................] 25% of 400 nodes, 50 nodes/s, 6s left"; got != want {
+		t.Errorf("nodes: got %s, want %s", got, want)
+	}
 	var w bytes.Buffer
 	b := newBar(&w, "x", 10)
 	b.add(10)

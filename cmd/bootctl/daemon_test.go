@@ -20,6 +20,7 @@ import (
 	"bootd/internal/cli"
 	"bootd/internal/node"
 	"bootd/internal/timeline"
+	"bootd/links"
 )
 
 // rest is what of a daemon no script asks for.
@@ -35,10 +36,26 @@ type site struct {
 	rivals []admin.Rival
 	probes []admin.Probe
 	stream []timeline.Event // for watchers, again and again; nil: cuts them off
+	writes bool             // it has boot directories, in $WORK/root
+	tree   *links.Tree
 }
 
 // Health implements admin.Backend.
-func (s *site) Health() admin.Health { return admin.Health{Rivals: s.rivals} }
+func (s *site) Health() admin.Health {
+	h := admin.Health{Rivals: s.rivals, Writes: s.writes}
+	if s.tree != nil {
+		h.Root = s.tree.Root().Name()
+	}
+	return h
+}
+
+// ApplyLinks implements admin.Backend, and says so in $WORK/root/applied.
+func (s *site) ApplyLinks(ctx context.Context, p links.Plan) ([]links.Change, error) {
+	if err := s.tree.Root().WriteFile("applied", []byte(p.Why), 0o644); err != nil {
+		return nil, err
+	}
+	return s.tree.Apply(ctx, p)
+}
 
 // Probe implements admin.Backend.
 func (s *site) Probe(_ context.Context, ifname string) ([]admin.Probe, error) {
@@ -99,7 +116,7 @@ func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 }
 
 // sites are the daemons that a script may start, by name.
-var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite}
+var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite, "writer": func() *site { return &site{writes: true} }}
 
 // daemonCmd is the command "daemon SITE": it serves SITE on $WORK/bootd.sock
 // until the end of the script.
@@ -110,7 +127,13 @@ func daemonCmd(ts *testscript.TestScript, neg bool, args []string) {
 	// Not admin.Listen, whose umask would be that of the scripts beside us.
 	l, err := net.Listen("unix", ts.MkAbs("bootd.sock"))
 	ts.Check(err)
-	s := &http.Server{Handler: admin.Handler(sites[args[0]]())}
+	at := sites[args[0]]()
+	if at.writes {
+		at.tree, err = links.Open(ts.MkAbs("root"))
+		ts.Check(err)
+		ts.Defer(func() { at.tree.Close() })
+	}
+	s := &http.Server{Handler: admin.Handler(at)}
 	go s.Serve(l)
 	ts.Defer(func() { s.Close() })
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -261,7 +260,7 @@ too, and is an error.`,
 			return err
 		}
 		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
-			return rollbackTo(cmd.Context(), tree, id, dryRun, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return p.rollbackTo(cmd, tree, id, dryRun)
 		})(cmd, nil)
 	}
 	p.flags(cmd)
@@ -269,7 +268,8 @@ too, and is an error.`,
 	return cmd
 }
 
-func rollbackTo(ctx context.Context, tree *links.Tree, id int, dryRun bool, stdout, stderr io.Writer) error {
+func (p place) rollbackTo(cmd *cobra.Command, tree *links.Tree, id int, dryRun bool) error {
+	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	plan, stay, err := tree.PlanRollback(id)
 	if err != nil {
 		return noSuch(err)
@@ -278,7 +278,9 @@ func rollbackTo(ctx context.Context, tree *links.Tree, id int, dryRun bool, stdo
 	var applyErr error
 	if !dryRun {
 		word = "changed"
-		done, applyErr = tree.Apply(ctx, plan)
+		if done, applyErr, err = p.write(cmd, tree, plan); err != nil {
+			return err
+		}
 	}
 	for _, c := range done {
 		fmt.Fprintf(stdout, "%s %s: %s -> %s\n", word, c.Node, told(c.Old), told(c.New))

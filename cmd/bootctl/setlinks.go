@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 
 	"bootd/artifacts"
 	"bootd/bmc"
+	"bootd/internal/admin"
 	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
@@ -109,6 +111,45 @@ func (p place) open(c *config.Config) (*links.Tree, error) {
 		return nil, cli.Hint(fmt.Errorf("root: %w", err), "name the directory with --root DIR, or as root: in "+p.config)
 	}
 	return tree, nil
+}
+
+// A writer changes boot directories: the tree itself, or the daemon that has
+// the same one.
+type writer interface {
+	ApplyLinks(ctx context.Context, p links.Plan) ([]links.Change, error)
+}
+
+// alone is the writer where no daemon is.
+type alone struct{ *links.Tree }
+
+// ApplyLinks does it on the files.
+func (a alone) ApplyLinks(ctx context.Context, p links.Plan) ([]links.Change, error) {
+	return a.Apply(ctx, p)
+}
+
+// writer returns the daemon where one runs for the same root and may write
+// there, so that there is one writer; else the tree.
+func (p place) writer(cmd *cobra.Command, tree *links.Tree) (writer, error) {
+	daemon := client(cmd)
+	h, err := daemon.Health(cmd.Context())
+	switch {
+	case errors.Is(err, admin.ErrNotRunning):
+		return alone{tree}, nil
+	case err != nil:
+		return nil, explained(err)
+	case !h.Writes || !sameDir(h.Root, tree.Root().Name()):
+		return alone{tree}, nil
+	}
+	return daemon, nil
+}
+
+func sameDir(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 // setLinks is the command with its flags and its environment.
@@ -333,16 +374,36 @@ func (s *setLinks) apply(cmd *cobra.Command, tree *links.Tree, r *report) (apply
 	if err != nil {
 		return nil, err
 	}
-	plan.LiveDir = &s.liveDir
+	plan.Why, plan.LiveDir = "set-links", &s.liveDir
 	if err := tree.PlanScripts(&plan, r.scriptArgs()); err != nil {
 		return nil, err
 	}
 	done := plan.Changes
 	if !s.dryRun {
-		done, applyErr = tree.Apply(cmd.Context(), plan)
+		done, applyErr, err = s.write(cmd, tree, plan)
+		if err != nil {
+			return nil, err
+		}
 	}
 	r.planned(plan, done, applyErr)
 	return applyErr, nil
+}
+
+// write carries out a plan, unless it is empty, and shows on a terminal how far
+// it is.
+func (p place) write(cmd *cobra.Command, tree *links.Tree, plan links.Plan) (done []links.Change, applyErr, err error) {
+	if same, err := tree.NothingToDo(plan); same || err != nil {
+		return nil, nil, err
+	}
+	w, err := p.writer(cmd, tree)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := newCounter(cmd.ErrOrStderr(), "switching", len(plan.Changes))
+	defer b.done()
+	plan.Done = func(links.Change) { b.add(1) }
+	done, applyErr = w.ApplyLinks(cmd.Context(), plan)
+	return done, explained(applyErr), nil
 }
 
 // writeHint returns the remedy for a root that cannot be written to.

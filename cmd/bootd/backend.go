@@ -7,9 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"bootd/deploy"
 	"bootd/internal/admin"
 	"bootd/internal/timeline"
+	"bootd/links"
 )
 
 // The daemon is the backend of its admin socket.
@@ -17,7 +20,8 @@ var _ admin.Backend = (*daemon)(nil)
 
 // Health implements admin.Backend.
 func (d *daemon) Health() admin.Health {
-	h := admin.Health{Version: version, Started: d.started, Config: d.file}
+	h := admin.Health{Version: version, Started: d.started, Config: d.file, Root: d.tree.Root().Name()}
+	h.Writes = unix.Access(h.Root, unix.W_OK) == nil
 	if err := d.reloadErr.Load(); err != nil {
 		h.Reload = *err
 	}
@@ -99,3 +103,15 @@ func (d *daemon) PayloadLog(machine string) ([]timeline.Event, error) {
 
 // Watch implements admin.Backend.
 func (d *daemon) Watch(ctx context.Context) <-chan timeline.Event { return d.events.Watch(ctx) }
+
+// ApplyLinks implements admin.Backend.
+func (d *daemon) ApplyLinks(ctx context.Context, p links.Plan) ([]links.Change, error) {
+	done, err := d.tree.Apply(ctx, p)
+	for _, c := range done {
+		d.log.Info("boot directory changed", "node", c.Node, "release", c.New.Release(), "by", p.Why)
+	}
+	if err != nil {
+		d.log.Error("boot directories not changed", "done", len(done), "of", len(p.Changes), "err", err)
+	}
+	return done, err
+}

@@ -22,6 +22,7 @@
 //	GET /v1/upgrades          []rollout.Rollout, the last one of each role
 //	POST /v1/upgrades         UpgradeRequest; the answer is an Upgrade
 //	POST /v1/upgrades/{role}/{what} what is stop, abandon, resume or skip; the answer is the rollout.Rollout
+//	POST /v1/links            a plan of boot directories; a line per node that is done, and one at the end
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}, with "unknown":
@@ -57,6 +58,8 @@ type Health struct {
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
 	Config  string    `json:"config,omitempty"` // path; empty: started with flags alone
+	Root    string    `json:"root"`             // web root
+	Writes  bool      `json:"writes"`           // it may change boot directories there
 	Reload  string    `json:"reload,omitempty"` // why the last reload failed; empty: it did not
 	Rivals  []Rival   `json:"rivals,omitempty"` // other DHCP servers that answer where we should be the only one
 }
@@ -141,4 +144,5 @@ type Backend interface {
 	Deployments
 	Inventory
 	Media
+	BootDirs
 }

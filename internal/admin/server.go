@@ -36,6 +36,7 @@ func Handler(b Backend) http.Handler {
 	deploymentRoutes(mux, b)
 	nodeRoutes(mux, b)
 	mediaRoutes(mux, b)
+	linkRoutes(mux, b)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
