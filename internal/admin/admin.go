@@ -58,8 +58,8 @@ type Health struct {
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
 	Config  string    `json:"config,omitempty"` // path; empty: started with flags alone
-	Root    string    `json:"root"`             // web root
-	Writes  bool      `json:"writes"`           // it may change boot directories there
+	Root    string    `json:"root,omitempty"`   // web root
+	Writes  bool      `json:"writes,omitempty"` // it may change boot directories there
 	Reload  string    `json:"reload,omitempty"` // why the last reload failed; empty: it did not
 	Rivals  []Rival   `json:"rivals,omitempty"` // other DHCP servers that answer where we should be the only one
 }
