@@ -91,10 +91,10 @@ func (i *Image) checkMembers() error {
 			return err
 		}
 		if m.Size == 0 {
-			return fmt.Errorf("has a %s, %q, that is empty", m.Member, m.Path)
+			return fmt.Errorf("has %q as its %s, which is empty", m.Path, m.Member)
 		}
 		if what := fault(m.Member, head, m.Size); what != "" {
-			return fmt.Errorf("has a %s, %q, that %s", m.Member, m.Path, what)
+			return fmt.Errorf("has %q as its %s, which %s", m.Path, m.Member, what)
 		}
 		if m.Member == kernel {
 			i.Kernel = kernelVersion(head)
@@ -129,6 +129,9 @@ func (i *Image) Settle() error {
 			lost += " Import with --as-iso to keep it, or give it to them in their payload."
 		}
 		i.Notes = append(i.Notes, lost)
+	}
+	if len(i.Baked) > 0 && i.Rootfs == node.ISO {
+		i.Notes = append(i.Notes, "Every machine that reaches the server can fetch the image, with what is baked in: no token or password should be.")
 	}
 	if strings.HasPrefix(i.Members[0].Path, "install") && i.Family == node.FamilyDebianInstaller && !strings.Contains(i.Members[0].Path, "netboot") {
 		i.Notes = append(i.Notes, "The initrd of an installation CD looks for the CD and gives up without one: take mini.iso, or the netboot images of the same version.")

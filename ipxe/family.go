@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"bootd/deploy"
 	"bootd/internal/node"
 )
 
@@ -74,4 +75,34 @@ func checkLive(f node.Family, words []string) error {
 		return nil
 	}
 	return fmt.Errorf("args: %q has %q in it, by which Kairos takes an installed system for a live one: use another name, or the address", words[i], live)
+}
+
+// ShowArgs returns the kernel arguments of a family for people, with SERVER, NODE
+// and RELEASE in the places of what is known only when a node boots.
+func ShowArgs(f node.Family, kind node.Rootfs, fw node.Firmware) string {
+	s := Script{Server: "SERVER", Pinned: true, Firmware: fw, Decision: deploy.Decision{
+		Action: deploy.Boot, Node: "NODE", Release: "RELEASE", Args: FamilyArgs(f), Install: true, Family: f, Rootfs: kind,
+	}}
+	words, err := s.words()
+	if err != nil {
+		panic("ipxe: arguments of family " + string(f) + ": " + err.Error()) // they are ours
+	}
+	return strings.Join(words, " ")
+}
+
+// CheckCmdline reports why a node that is told d would have to wait instead:
+// its kernel command line is too long, or has what it may not have. It assumes
+// the longest address of a server and, where there is a payload, a ticket.
+func CheckCmdline(d deploy.Decision) error {
+	const server = "255.255.255.255:65535"
+	for _, fw := range []node.Firmware{node.BIOS, node.UEFI} {
+		s := Script{Server: server, MAC: node.MAC{2}, Pinned: true, Firmware: fw, Decision: d}
+		if d.Payload != "" {
+			s.sample = "http://" + server + "/t/bdt_" + strings.Repeat("0", 32)
+		}
+		if _, err := s.words(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

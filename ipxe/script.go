@@ -77,6 +77,8 @@ type Script struct {
 	Pinned   bool          // files are named by their release: /<node>/<release>/...
 	Ticket   deploy.Token  // for the payload of the node; zero: it boots without
 	Decision deploy.Decision
+
+	sample string // payload of one that nobody boots; see CheckCmdline
 }
 
 // DefaultRetries makes a machine wait for some ten minutes.
@@ -224,7 +226,7 @@ func (s Script) words() ([]string, error) {
 // payloadURL returns the directory of the node's documents; empty: none.
 func (s Script) payloadURL() string {
 	if s.Ticket.IsZero() {
-		return ""
+		return s.sample
 	}
 	return "http://" + s.Server + "/t/" + s.Ticket.Reveal()
 }
@@ -232,7 +234,7 @@ func (s Script) payloadURL() string {
 // seed adds where the client of the payload finds it.
 func (s Script) seed(words []string) ([]string, error) {
 	f, ok := payload.FamilyOf(s.Decision.Payload)
-	if s.Ticket.IsZero() || !ok {
+	if s.payloadURL() == "" || !ok {
 		return words, nil
 	}
 	args, other := f.Args(s.payloadURL(), s.Server, words)

@@ -228,6 +228,7 @@ func (s *setLinks) run(cmd *cobra.Command) error {
 	if len(r.Nodes) == 0 {
 		return r.nobody()
 	}
+	r.cmdlines()
 	applyErr, err := s.apply(cmd, tree, r)
 	if err != nil {
 		return err

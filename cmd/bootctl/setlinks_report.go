@@ -13,9 +13,11 @@ import (
 
 	"bootd/artifacts"
 	"bootd/bmc"
+	"bootd/deploy"
 	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
+	"bootd/ipxe"
 	"bootd/links"
 )
 
@@ -311,6 +313,22 @@ func (r *report) bmcs(results []bmc.Result[bmcOutcome]) {
 	}
 	for _, err := range errs {
 		cli.Tell(program, r.err, err.Error())
+	}
+}
+
+// cmdlines warns of nodes that would wait instead of booting, because of their
+// kernel arguments.
+func (r *report) cmdlines() {
+	for _, c := range r.choices {
+		if c.Err != nil {
+			continue
+		}
+		args := cmp.Or(r.roles[c.Node.Role].Args, ipxe.FamilyArgs(c.Set.Family)) + " " + c.Node.Args
+		d := deploy.Decision{Action: deploy.Boot, Node: c.Node.Name, Role: c.Node.Role, Release: c.Set.Release, Args: args, Install: r.roles[c.Node.Role].Install != nil,
+			Payload: c.Node.Payload.Family, Family: c.Set.Family, Rootfs: c.Set.Rootfs}
+		if err := ipxe.CheckCmdline(d); err != nil {
+			cli.Tell(program, r.err, fmt.Sprintf("warning: %s would not boot %s: %v", c.Node.Name, c.Set.Release, err))
+		}
 	}
 }
 
