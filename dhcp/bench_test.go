@@ -127,3 +127,4 @@ func (x *exchange) receive(p []byte) {
 type nowhere struct{ conn }
 
 func (nowhere) Send([]outbound) {}
+func (nowhere) MTU() int        { return 1500 }

@@ -176,6 +176,7 @@ func (p *pipe) Send(batch []outbound) {
 }
 
 func (p *pipe) SetReadDeadline(time.Time) error { p.once.Do(func() { close(p.wake) }); return nil }
+func (p *pipe) MTU() int                        { return 1500 }
 func (p *pipe) Gone() bool                      { return false }
 func (p *pipe) Close() error                    { return nil }
 

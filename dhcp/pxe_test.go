@@ -323,6 +323,7 @@ func FuzzParse(f *testing.F) {
 		if r.parse(b) != nil {
 			return
 		}
+		r.link = newLink(nowhere{}, "eth0", ServerPort)
 		var p reply
 		p.start(&r, Offer, serverAddr)
 		p.addLease(&r, &sub, serverAddr, time.Hour)
