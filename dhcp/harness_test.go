@@ -91,7 +91,7 @@ func (d *disk) Apply(changes []store.Change) error {
 			delete(d.records, string(c.Key))
 			continue
 		}
-		d.records[string(c.Key)] = c.Value
+		d.records[string(c.Key)] = bytes.Clone(c.Value)
 	}
 	return nil
 }
