@@ -49,6 +49,7 @@ type Journal struct {
 	lock *os.File
 
 	mu     sync.Mutex // guards all following fields
+	disk   *syncer
 	file   *os.File
 	number int
 	size   int64 // of what was written to the file, in bytes
@@ -86,8 +87,9 @@ func OpenJournal(dir string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, lock: lock, compactAt: minCompact}
+	j := &Journal{dir: dir, lock: lock, compactAt: minCompact, disk: newSyncer()}
 	if err := j.open(); err != nil {
+		j.disk.Close()
 		lock.Close()
 		return nil, err
 	}
@@ -217,7 +219,7 @@ func (j *Journal) Close() error {
 	j.background.Wait()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return errors.Join(j.dropSpareLocked(), j.file.Truncate(j.size), j.file.Close(), j.lock.Close())
+	return errors.Join(j.dropSpareLocked(), j.file.Truncate(j.size), j.file.Close(), j.disk.Close(), j.lock.Close())
 }
 
 // Apply makes all changes durable as one batch. After an error the file it
@@ -254,7 +256,7 @@ func (j *Journal) writeLocked() error {
 	if _, err := j.file.WriteAt(j.buf, j.size); err != nil {
 		return err
 	}
-	return unix.Fdatasync(int(j.file.Fd()))
+	return j.disk.sync(j.file)
 }
 
 // repairLocked cuts a file that failed back to what was acknowledged, and goes

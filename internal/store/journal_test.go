@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // records returns what a journal holds.
@@ -271,6 +273,37 @@ func TestJournalNoSpare(t *testing.T) {
 	}
 	if got := records(t, j); len(got) != 1 {
 		t.Errorf("got %d records, want 1", len(got))
+	}
+}
+
+// The kernel's sync in the background says the same as the plain call, good or
+// bad.
+func TestSyncer(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, w, err := os.Pipe() // which cannot be synced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	background, plain := newSyncer(), &syncer{}
+	defer background.Close()
+	if background.context == 0 {
+		t.Fatal("the kernel refuses io_setup")
+	}
+	for name, s := range map[string]*syncer{"background": background, "plain": plain} {
+		if err := s.sync(w); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%s: pipe: got %v, want EINVAL", name, err)
+		}
+		for range 3 {
+			if err := s.sync(f); err != nil {
+				t.Errorf("%s: file: %v", name, err)
+			}
+		}
 	}
 }
 
