@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"golang.org/x/net/bpf"
@@ -30,14 +31,11 @@ func ListenBeside(ifname string) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: raw socket: %w", ifname, listenError(err))
 	}
-	l, err := newSockets(ifi, pc)
-	if err != nil {
-		return nil, err
-	}
-	l.headers = true
+	l := &Link{ifi: ifi, sock: pc, v4: ipv4.NewPacketConn(pc), headers: true, readers: sync.Pool{New: newMessages}}
+	l.setMAC(ifi)
 	filter, err := bpf.Assemble(toPort(ServerPort))
 	if err == nil {
-		err = ipv4.NewPacketConn(pc).SetBPF(filter)
+		err = l.v4.SetBPF(filter)
 	}
 	if err != nil {
 		l.Close()

@@ -29,7 +29,7 @@ const (
 )
 
 // A Store makes lease changes durable: when Apply returns nil they are on
-// disk, all of them. It keeps no part of its argument.
+// disk, all of them.
 type Store interface {
 	Apply([]store.Change) error
 }
@@ -47,7 +47,6 @@ type Server struct {
 	open              sync.RWMutex // held to order a commit from outside; guards closed and the making of commits
 	closed            bool
 	commits           chan []acknowledgement
-	spent             chan []acknowledgement // to use again
 	limit             *limiter
 	prober            *prober
 	clock             clock
@@ -55,7 +54,6 @@ type Server struct {
 	rivals            rivals
 	surveys           surveys
 	unsent, exhausted seldom
-	unwritten         seldom
 }
 
 // recover opens the socket of a link anew after it has failed: an interface
@@ -222,8 +220,7 @@ func (s *Server) receivers(l *link) int {
 func (s *Server) setDefaults() {
 	s.open.Lock()
 	defer s.open.Unlock()
-	s.commits, s.spent = make(chan []acknowledgement, queueLen), make(chan []acknowledgement, queueLen)
-	s.limit, s.prober = newLimiter(), newProber()
+	s.commits, s.limit, s.prober = make(chan []acknowledgement, queueLen), newLimiter(), newProber()
 	s.clock = newClock(s.Leases.Newest())
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
@@ -267,7 +264,7 @@ func (s *Server) receive(ctx context.Context, l *link) error {
 		out.flush()
 		if len(out.acks) > 0 {
 			s.commits <- out.acks
-			out.acks = s.blank()
+			out.acks = nil
 		}
 	}
 }
@@ -327,24 +324,21 @@ func looksLikeDiscover(b []byte) bool {
 // then sends their ACKs.
 func (s *Server) commitLoop() {
 	var out outbox
-	var batch []acknowledgement
-	var changed []uint32
 	var changes []store.Change
-	var buf []byte
-	for first := range s.commits {
-		batch = s.gather(batch[:0], first)
-		changed = changed[:0]
+	for batch := range s.commits {
+		batch = s.gather(batch)
+		changes = changes[:0]
 		for i := range batch {
-			changed = append(changed, batch[i].changed...)
+			changes = append(changes, batch[i].changes...)
 		}
-		changes, buf = s.Leases.Records(changes[:0], buf[:0], changed)
+		s.Leases.current(changes)
 		start := time.Now()
 		err := s.Store.Apply(changes)
 		s.Metrics.committed(len(batch), time.Since(start), err)
 		if err != nil {
-			s.lost(len(batch), err)
+			s.Log.Error("leases not on disk, so not acknowledged", "leases", len(batch), "err", err)
 		} else {
-			s.Leases.committed(changed)
+			s.Leases.committed(changes)
 		}
 		s.settle(batch, &out, err)
 		for i := range batch {
@@ -352,15 +346,7 @@ func (s *Server) commitLoop() {
 				exchanges.Put(batch[i].exchange)
 			}
 		}
-		clear(batch)
 	}
-}
-
-// lost says that leases are not on disk: it is so for everybody at once.
-func (s *Server) lost(leases int, err error) {
-	s.unwritten.Do(s.clock.now(), func() {
-		s.Log.Error("leases not on disk, so not acknowledged; said once a minute", "leases", leases, "err", err)
-	})
 }
 
 // settle tells the clients of a batch. A panic costs them the answer, never the
@@ -381,10 +367,8 @@ func (s *Server) rescue() {
 	}
 }
 
-// gather adds first to batch, and what else waits already.
-func (s *Server) gather(batch, first []acknowledgement) []acknowledgement {
-	batch = append(batch, first...)
-	s.recycle(first)
+// gather adds to batch what else waits already.
+func (s *Server) gather(batch []acknowledgement) []acknowledgement {
 	for len(batch) < commitMax {
 		select {
 		case more, open := <-s.commits:
@@ -392,29 +376,9 @@ func (s *Server) gather(batch, first []acknowledgement) []acknowledgement {
 				return batch
 			}
 			batch = append(batch, more...)
-			s.recycle(more)
 		default:
 			return batch
 		}
 	}
 	return batch
-}
-
-// recycle keeps memory for receivers to use again.
-func (s *Server) recycle(acks []acknowledgement) {
-	clear(acks)
-	select {
-	case s.spent <- acks[:0]:
-	default:
-	}
-}
-
-// blank returns memory that was used, or none.
-func (s *Server) blank() []acknowledgement {
-	select {
-	case acks := <-s.spent:
-		return acks
-	default:
-		return nil
-	}
 }

@@ -31,6 +31,7 @@ type site struct {
 	rest
 	book
 	stable
+	yard
 	nodes  []admin.Status // without what the events tell
 	events map[string][]timeline.Event
 	rivals []admin.Rival
@@ -116,7 +117,7 @@ func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 }
 
 // sites are the daemons that a script may start, by name.
-var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite, "writer": func() *site { return &site{writes: true} }}
+var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite, "upgrades": func() *site { return &site{} }, "writer": func() *site { return &site{writes: true} }}
 
 // daemonCmd is the command "daemon SITE": it serves SITE on $WORK/bootd.sock
 // until the end of the script.

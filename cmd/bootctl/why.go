@@ -65,6 +65,9 @@ func printStory(w io.Writer, s admin.Story, now time.Time) error {
 		return err
 	}
 	printDeployment(w, s.Deployment, now)
+	if s.Upgrade != "" {
+		fmt.Fprintf(w, "upgrade %s\n", cli.Printable(s.Upgrade))
+	}
 	_, err := fmt.Fprintf(w, "next boot: %s, because: %s\n", cli.Printable(next(s.Next)), cli.Printable(s.Next.Reason))
 	return err
 }

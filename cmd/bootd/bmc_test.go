@@ -20,35 +20,8 @@ import (
 // and its power control is a machine of the lab.
 func TestPowerOnToBooted(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("ipmi_sim"); err != nil {
-		if strings.Contains(os.Getenv("BOOT_REQUIRE"), "netns") {
-			t.Fatal("BOOT_REQUIRE=netns: ipmi_sim of the Debian package openipmi is missing: run make deps")
-		}
-		t.Skip("ipmi_sim of the Debian package openipmi is missing: run make deps")
-	}
 	s := newSite(t, 1, m001)
-	sim := t.TempDir()
-	dir, command, err := s.Command(t.Context(), machine(m001, lab.BIOS))
-	if err != nil {
-		t.Fatal(err)
-	}
-	args, err := bmctest.Sim{
-		Name: "ncn-m001", Addr: netip.MustParseAddrPort("10.77.0.1:623"), User: "root", Password: "initial0",
-		Start: "env -C '" + dir + "' '" + strings.Join(command, "' '") + "'",
-	}.Args(sim)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bmc, err := s.Start("ipmi_sim", args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endMachine(t, sim, bmc) })
-	waitListening(t, s.Net, "-lnu", 623)
-	conman := filepath.Join(sim, "conman.conf")
-	if err := os.WriteFile(conman, []byte("console name=\"ncn-m001-mgmt\" ipmiopts=\"U:root,P:initial0\" dev=\"ipmi:10.77.0.1\"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	conman, sim := startBMC(t, s, m001)
 	bootctl := func(args ...string) string {
 		t.Helper()
 		out, err := s.Run(lab.Deadline(t), s.bin+"/bootctl", append([]string{"--socket", s.socket, "bmc"}, append(args, "--config", s.config, "--conman", conman)...)...)
@@ -79,6 +52,42 @@ func TestPowerOnToBooted(t *testing.T) {
 	if !off() {
 		t.Error("the BMC says that the machine is on, want off")
 	}
+}
+
+// startBMC starts the BMC of a node, whose power control is a machine of the
+// lab, and returns a conman.conf with its console, and the directory that the
+// machine's console is kept in.
+func startBMC(t *testing.T, s *site, n siteNode) (conman, sim string) {
+	t.Helper()
+	if _, err := exec.LookPath("ipmi_sim"); err != nil {
+		if strings.Contains(os.Getenv("BOOT_REQUIRE"), "netns") {
+			t.Fatal("BOOT_REQUIRE=netns: ipmi_sim of the Debian package openipmi is missing: run make deps")
+		}
+		t.Skip("ipmi_sim of the Debian package openipmi is missing: run make deps")
+	}
+	sim = t.TempDir()
+	dir, command, err := s.Command(t.Context(), machine(n, lab.BIOS))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args, err := bmctest.Sim{
+		Name: n.Name, Addr: netip.MustParseAddrPort("10.77.0.1:623"), User: "root", Password: "initial0",
+		Start: "env -C '" + dir + "' '" + strings.Join(command, "' '") + "'",
+	}.Args(sim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bmc, err := s.Start("ipmi_sim", args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { endMachine(t, sim, bmc) })
+	waitListening(t, s.Net, "-lnu", 623)
+	conman = filepath.Join(sim, "conman.conf")
+	if err := os.WriteFile(conman, []byte("console name=\""+n.Name+"-mgmt\" ipmiopts=\"U:root,P:initial0\" dev=\"ipmi:10.77.0.1\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return conman, sim
 }
 
 // awaitConsole returns what is in a file once that has text in it, or when ctx

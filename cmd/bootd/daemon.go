@@ -75,7 +75,6 @@ type daemon struct {
 	tree    *links.Tree
 	events  *timeline.Log
 	tickets *deploy.Tickets
-	clouds  clouds
 	records *deploy.Records
 	reports *store.Table // last texts of the nodes
 	media   *deploy.Media
@@ -272,7 +271,7 @@ func (d *daemon) bindHTTP() error {
 		d.onClose("http", l.Close)
 		d.http = append(d.http, bound[net.Listener]{a, newFairListener(l, maxConnections, maxPerClient)})
 	}
-	return d.bindMetadata()
+	return nil
 }
 
 func (d *daemon) bindAdmin() (err error) {

@@ -294,7 +294,7 @@ func TestUpgradeRefusals(t *testing.T) {
 		{func(r *admin.UpgradeRequest) { r.Role = "kubernets" }, `there is no role "kubernets"; there are: [installed kubernetes]`},
 		{func(r *admin.UpgradeRequest) { r.Role = "installed" }, `role "installed": its releases are installers`},
 		{func(r *admin.UpgradeRequest) { r.Release = "0.1.0" }, "0.1.0"},
-		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m001,ncn-w*" }, `"ncn-w*": there is no such node of role "kubernetes"`},
+		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m001,ncn-w*" }, `node "ncn-w*" is not in the inventory`},
 		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m004" }, "node ncn-m004: it is set to hold, not to boot its release"},
 		{func(r *admin.UpgradeRequest) { r.Batch = 0 }, "batch: 0: at least 1"},
 	} {

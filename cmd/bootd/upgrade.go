@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -172,27 +171,28 @@ func (o *rollouts) bootable(ctx context.Context, r rollout.Rollout) error {
 	return w.kernelsAgree(choices)
 }
 
-// nodesOf returns the nodes of a role that patterns stand for, or all. A
-// pattern that stands for none is an error.
-func (w *world) nodesOf(role, patterns string) (nodes []node.Node, err error) {
-	list, err := node.ParsePatterns(cmp.Or(patterns, "*"))
+// nodesOf returns the nodes of a role that patterns stand for, or all. A node
+// of another role that is named, and not only matched, is an error.
+func (w *world) nodesOf(role, patterns string) ([]node.Node, error) {
+	var list []node.Pattern
+	if patterns != "" {
+		var err error
+		if list, err = node.ParsePatterns(patterns); err != nil {
+			return nil, err
+		}
+	}
+	picked, err := w.inv.Pick(list)
 	if err != nil {
 		return nil, err
 	}
-	hit := make([]bool, len(list))
-	for _, n := range w.inv.Nodes() {
-		if n.Role != role {
-			continue
-		}
-		for i, p := range list {
-			hit[i] = hit[i] || p.Match(n.Name)
-		}
-		if node.MatchAny(list, n.Name) {
+	var nodes []node.Node
+	for _, n := range picked {
+		switch {
+		case n.Role == role:
 			nodes = append(nodes, n)
+		case slices.ContainsFunc(list, func(p node.Pattern) bool { return p.String() == n.Name }):
+			return nil, fmt.Errorf("node %q is of role %q, not %q", n.Name, n.Role, role)
 		}
-	}
-	if i := slices.Index(hit, false); i >= 0 {
-		return nil, fmt.Errorf("%q: there is no such node of role %q", list[i], role)
 	}
 	return nodes, nil
 }

@@ -90,7 +90,7 @@ type Node struct {
 	Phase    Phase     `json:"phase"`
 	Boots    int       `json:"boots"`             // times that it asked for its script with the new release
 	Switched time.Time `json:"switched,omitzero"` // when it was linked to the new release
-	Asked    time.Time `json:"asked,omitzero"`    // for that script, last
+	Asked    time.Time `json:"asked,omitzero"`    // for that script, last; the time that put it back included
 	Changed  time.Time `json:"changed,omitzero"`  // when its phase began
 	Reason   string    `json:"reason,omitempty"`  // why it was put back, for people
 	Trouble  string    `json:"trouble,omitempty"` // why it could not be put back so far
@@ -213,6 +213,7 @@ func (r *Rollout) asked(n *Node, now time.Time) {
 	switch {
 	case n.Boots > 0 && now.Sub(n.Asked) < sameBoot:
 	case n.Boots >= r.Attempts:
+		n.Asked = now
 		r.fail(n, now, fmt.Sprintf("it asks for its script again: %s and no check-in%s", boots(n.Boots), after(", ", n.Reason)))
 	default:
 		n.Boots, n.Asked = n.Boots+1, now
@@ -368,6 +369,19 @@ func (r Rollout) clone() Rollout {
 }
 
 func (n *Node) enter(p Phase, now time.Time) { n.Phase, n.Changed = p, now }
+
+// Needs reports whether a node has to be rebooted to boot what it is linked to:
+// it was switched and did not boot since, or it was put back while it runs, or
+// hangs on, the new release.
+func (n Node) Needs() bool {
+	switch n.Phase {
+	case Switched:
+		return n.Boots == 0
+	case Returned:
+		return n.Boots > 0 && n.Changed.Sub(n.Asked) > sameBoot
+	}
+	return false
+}
 
 // Tell puts how a node stands into words.
 func (r Rollout) Tell(n Node) string {

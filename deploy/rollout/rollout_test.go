@@ -183,6 +183,25 @@ func TestWaitRegistered(t *testing.T) {
 	}
 }
 
+// Who boots by himself needs no reboot.
+func TestNeeds(t *testing.T) {
+	for script, want := range map[string]bool{
+		"+0s":                     false,
+		"+0s, linked m1":          true,
+		"+0s, linked m1, asks m1": false,
+		"+0s, linked m1, asks m1, boots m1 1.2.4":                        false,
+		"+0s, linked m1, asks m1, +1m, broken m1, linked m1":             true,
+		"+0s, linked m1, asks m1, +20m, linked m1":                       true,
+		"+0s, linked m1, asks m1, +20m, linked m1, boots m1 1.2.3":       false,
+		"+0s, linked m1, asks m1, +1m, asks m1, +1m, asks m1, linked m1": false, // boots the old release now
+		"+0s, linked m1, +20m, linked m1":                                false, // runs the old release still
+	} {
+		if got := play(three(t, nil), script).Nodes[0].Needs(); got != want {
+			t.Errorf("%s: got %v, want %v", script, got, want)
+		}
+	}
+}
+
 // In a batch of several, the others finish when one fails.
 func TestBatch(t *testing.T) {
 	r := three(t, func(r *Rollout) { r.Batch = 2 })

@@ -30,8 +30,7 @@ type (
 		Socket string `yaml:"socket"`
 	}
 	rawHTTP struct {
-		Port     string `yaml:"port"`
-		Metadata string `yaml:"metadata"`
+		Port string `yaml:"port"`
 	}
 	rawTFTP struct {
 		Enabled string `yaml:"enabled"`

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bootd/deploy/rollout"
+	"bootd/internal/admin"
+	"bootd/internal/cli"
+)
+
+func upgradeCommand() *cobra.Command {
+	f := follower{poll: pollUpgrade}
+	req := admin.UpgradeRequest{}
+	var dry, detach bool
+	cmd := &cobra.Command{
+		Use:   "upgrade --role ROLE --release RELEASE [NODES] [flags]",
+		Short: "Bring the nodes of a role to a release, batch by batch",
+		Long: `Links the nodes of a role, or those of them that NODES stands for, to a release:
+a batch at a time, and the next one when every node of the batch has checked in
+on it. A node that does not within its boots or its deadline, or that reports
+that it failed, is linked to the release that it came from, which it then boots;
+after that no node is touched any more.
+
+The daemon does that, whether this command stays or not. Nodes have to be
+rebooted when they are linked: by whoever drains them, or with --cycle by their
+BMCs, as long as this command runs. Nodes are pinned to what they are linked to;
+when all nodes of the role are upgraded, the role is.
+
+bootctl upgrade status shows how it stands, stop and resume steer it.`,
+		Example: "  bootctl upgrade --role kubernetes --release 1.2.4 --dry-run\n" +
+			"  bootctl upgrade --role kubernetes --release 1.2.4 --batch 3 'ncn-w*'\n" +
+			"  bootctl upgrade --role storage-ceph --release 0.0.9 --cycle --yes",
+		Args: cobra.ArbitraryArgs,
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if req.Role == "" || req.Release == "" {
+			return cli.UsageError(cmd, errors.New("--role and --release are needed"))
+		}
+		req.Nodes, req.DryRun = strings.Join(args, ","), dry || f.cycle
+		u, err := client(cmd).Upgrade(cmd.Context(), req)
+		if err != nil {
+			return explained(err)
+		}
+		if dry {
+			return f.print(cmd.OutOrStdout(), u, func(w io.Writer) error { return printDraft(w, u) })
+		}
+		if f.cycle { // what it needs is asked for before anything is linked
+			if err := f.reach(cmd, u.Rollout); err != nil {
+				return err
+			}
+			req.DryRun = false
+			if u, err = client(cmd).Upgrade(cmd.Context(), req); err != nil {
+				return explained(err)
+			}
+		}
+		for _, l := range u.LeftOut {
+			cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("node %s is left out: %s", l.Node, l.Reason))
+		}
+		if detach {
+			return f.print(cmd.OutOrStdout(), u.Rollout, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "upgrade of role %s to %s has begun, %s\n", u.Role, u.Release, nodes(len(u.Nodes)))
+				return err
+			})
+		}
+		return f.follow(cmd, u.Rollout)
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&req.Role, "role", "", "upgrade nodes of this `ROLE`")
+	fl.StringVar(&req.Release, "release", "", "to this `RELEASE`")
+	fl.IntVar(&req.Batch, "batch", 1, "link this `NUMBER` of nodes at a time")
+	fl.IntVar(&req.Attempts, "attempts", 3, "put a node back that asks for its script after this `NUMBER` of boots without a check-in")
+	fl.DurationVar(&req.Deadline, "deadline", 20*time.Minute, "put a node back that has not checked in so `LONG` after it was linked")
+	fl.StringVar(&req.Wait, "wait", rollout.WaitBooted, "`WHAT` a node has to report: booted or registered")
+	fl.BoolVar(&dry, "dry-run", false, "only show what would be done")
+	fl.BoolVar(&detach, "detach", false, "do not wait for the end")
+	f.flags(cmd)
+	cmd.MarkFlagsMutuallyExclusive("detach", "cycle")
+	cmd.AddCommand(upgradeStatusCommand(), upgradeStopCommand(), upgradeResumeCommand())
+	return cmd
+}
+
+func upgradeStatusCommand() *cobra.Command {
+	f := follower{poll: pollUpgrade}
+	var wait bool
+	cmd := &cobra.Command{
+		Use:     "status [ROLE] [flags]",
+		Short:   "Show how the last upgrade of each role stands",
+		Long:    "Shows how the last upgrade of a role, or of each, stands, and each of its nodes.",
+		Example: "  bootctl upgrade status\n  bootctl upgrade status kubernetes --follow",
+		Args:    cobra.MaximumNArgs(1),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		list, err := client(cmd).Upgrades(cmd.Context())
+		if err != nil {
+			return explained(err)
+		}
+		if len(args) == 1 {
+			list = slices.DeleteFunc(list, func(r rollout.Rollout) bool { return r.Role != args[0] })
+			if len(list) == 0 {
+				return fmt.Errorf("role %q: there was no upgrade", args[0])
+			}
+		}
+		if wait || f.cycle {
+			if len(list) != 1 {
+				return cli.UsageError(cmd, errors.New("one upgrade can be followed: name its role"))
+			}
+			if f.cycle {
+				if err := f.reach(cmd, list[0]); err != nil {
+					return err
+				}
+			}
+			return f.follow(cmd, list[0])
+		}
+		return f.print(cmd.OutOrStdout(), list, func(w io.Writer) error { return printUpgrades(w, list, time.Now()) })
+	}
+	cmd.Flags().BoolVar(&wait, "follow", false, "go on showing what happens until its end")
+	f.flags(cmd)
+	return cmd
+}
+
+func upgradeStopCommand() *cobra.Command {
+	return steerCommand(&cobra.Command{
+		Use:   "stop ROLE [flags]",
+		Short: "Link no further node",
+		Long: `Ends the upgrade of a role: no further node is linked. Nodes that are linked and
+have not checked in keep their boots and their deadline, and are put back after
+that; with --put-back they are put back at once. Those that checked in stay on the
+new release: to bring them back too, upgrade them to the old one.`,
+		Example: "  bootctl upgrade stop kubernetes",
+	}, "stop", "put-back", "abandon", "put nodes back that have not checked in")
+}
+
+func upgradeResumeCommand() *cobra.Command {
+	return steerCommand(&cobra.Command{
+		Use:   "resume ROLE [flags]",
+		Short: "Go on with an upgrade that failed or was stopped",
+		Long: `Goes on with the upgrade of a role that failed or was stopped. Nodes that were
+put back get another chance, unless --skip-failed leaves them where they are.`,
+		Example: "  bootctl upgrade resume kubernetes && bootctl upgrade status kubernetes --follow",
+	}, "resume", "skip-failed", "skip", "leave nodes that were put back on the release that they have")
+}
+
+// steerCommand makes cmd have the daemon do what to the upgrade of a role, or
+// something else with a flag, and show it then.
+func steerCommand(cmd *cobra.Command, what, flag, instead, usage string) *cobra.Command {
+	var other, asJSON bool
+	cmd.Args = exactly(1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if other {
+			what = instead
+		}
+		r, err := client(cmd).Steer(cmd.Context(), args[0], what)
+		switch {
+		case err != nil:
+			return explained(err)
+		case asJSON:
+			return printJSON(cmd.OutOrStdout(), r)
+		}
+		return printUpgrades(cmd.OutOrStdout(), []rollout.Rollout{r}, time.Now())
+	}
+	cmd.Flags().BoolVar(&other, flag, false, usage)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// printDraft shows what an upgrade would do.
+func printDraft(w io.Writer, u admin.Upgrade) error {
+	fmt.Fprintf(w, "Upgrade of role %s to %s, %s at a time, %d boots and %v for each:\n", u.Role, u.Release, nodes(u.Batch), u.Attempts, u.Deadline)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	batch, placed := 0, 0
+	for _, n := range u.Nodes {
+		if n.Phase == rollout.Upgraded {
+			fmt.Fprintf(t, "  -\t%s\tis on %s already\n", cli.Printable(n.Name), cli.Printable(u.Release))
+			continue
+		}
+		if placed%u.Batch == 0 {
+			batch++
+		}
+		placed++
+		fmt.Fprintf(t, "  %d.\t%s\tfrom %s\n", batch, cli.Printable(n.Name), cli.Printable(n.From))
+	}
+	for _, l := range u.LeftOut {
+		fmt.Fprintf(t, "  -\t%s\tleft out: %s\n", cli.Printable(l.Node), cli.Printable(l.Reason))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w, "Nothing was changed.")
+	return err
+}
+
+// printUpgrades shows upgrades and their nodes.
+func printUpgrades(w io.Writer, list []rollout.Rollout, now time.Time) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "There was no upgrade. Begin one with: bootctl upgrade --role ROLE --release RELEASE")
+		return err
+	}
+	for i, r := range list {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%s to %s: %s%s\n", r.Role, r.Release, r.State, cli.Printable(after(": ", r.Reason)))
+		fmt.Fprintf(w, "began %s, %s at a time, %d boots and %v for each\n", ago(r.Started, now), nodes(r.Batch), r.Attempts, r.Deadline)
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "NODE\tFROM\tSTATE\tBOOTS\tSINCE\tNOTE")
+		for _, n := range r.Nodes {
+			since := "-"
+			if !n.Changed.IsZero() {
+				since = ago(n.Changed, now)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", n.Name, n.From, n.Phase, n.Boots, since, cli.Printable(r.Tell(n)))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func nodes(n int) string {
+	if n == 1 {
+		return "1 node"
+	}
+	return fmt.Sprintf("%d nodes", n)
+}
+
+func after(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}
