@@ -28,11 +28,14 @@ var familyArgs = map[node.Family]string{
 	// netboot and rd.cos.disable make immucore take it for a live system,
 	// selinux=0 is what Fedora's flavours hang without, and nodepair.enable is
 	// what install-mode was called. Without install: it is a live system alone.
+	// CanvOS has vga=795 too, for GRUB, which tries it; under iPXE the kernel
+	// itself does, and where the VGA has no such mode it asks and waits 30 s
+	// (seen in QEMU).
 	// An image that is fetched under a name in .iso is mounted by dracut as the
 	// CD would be, where the squashfs is at the top.
 	node.FamilyKairos: `root=live:{{.Rootfs}}{{if .Whole}} rd.live.dir=/ rd.live.squashimg=rootfs.squashfs{{end}}
 rd.live.overlay.overlayfs rd.neednet=1 rd.cos.disable rd.immucore.sysrootwait=600 netboot{{if .Install}} install-mode nodepair.enable{{end}}
-net.ifnames=1 selinux=0 {{.Console}}{{if eq .Firmware "bios"}} vga=795 nomodeset{{end}}`,
+net.ifnames=1 selinux=0 {{.Console}}{{if eq .Firmware "bios"}} nomodeset{{end}}`,
 	// live-boot, components/9990-mount-http.sh: it goes by the ending of the name.
 	node.FamilyDebianLive: `boot=live components fetch={{.Rootfs}} {{.Console}}`,
 	// casper takes url= where it ends in .iso; cloud-init would take it for

@@ -38,7 +38,7 @@ func TestFamilyArgs(t *testing.T) {
 		want     string
 	}{
 		{"source 004", "", node.Squashfs, node.BIOS, false, "initrd=initrd.img.xz metal.server=" + files + " BOOTIF=01-52-54-00-aa-bb-07 ip=dhcp"},
-		{"kairos, bios", node.FamilyKairos, node.Squashfs, node.BIOS, true, nic + "root=live:" + files + "/rootfs.squashfs" + kairos + bios + " vga=795 nomodeset"},
+		{"kairos, bios", node.FamilyKairos, node.Squashfs, node.BIOS, true, nic + "root=live:" + files + "/rootfs.squashfs" + kairos + bios + " nomodeset"},
 		{"kairos, uefi", node.FamilyKairos, node.Squashfs, node.UEFI, true, nic + "root=live:" + files + "/rootfs.squashfs" + kairos + uefi},
 		{"kairos, not known", node.FamilyKairos, node.Squashfs, "", true, nic + "root=live:" + files + "/rootfs.squashfs" + kairos + uefi},
 		{"kairos, whole image", node.FamilyKairos, node.ISO, node.UEFI, true, nic + "root=live:" + files + "/rootfs.iso rd.live.dir=/ rd.live.squashimg=rootfs.squashfs" + kairos + uefi},

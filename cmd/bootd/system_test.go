@@ -69,6 +69,7 @@ const labArgs = "console=ttyS0 panic=-1"
 type siteNode struct {
 	Name, Role, Boot, Loader string
 	Payload                  string // directory of its templates; the file of its secret is that and .join
+	Args                     string // of the kernel
 	Site                     string // directory of the templates of its site payload, as Payload
 	BMC                      string // MAC
 	MAC                      node.MAC
@@ -99,6 +100,9 @@ nodes:
     {{- end}}
     {{- with .Loader}}
     loader: {{.}}
+    {{- end}}
+    {{- with .Args}}
+    args: "{{.}}"
     {{- end}}
     {{- with .Payload}}
     payload: {family: nocloud, dir: {{.}}, secrets: [join={{.}}.join]}

@@ -17,7 +17,7 @@ import (
 // dracutModules are the kernel modules that Debian's dracut may choose from.
 // Its own choice is for every machine there is, and takes a minute to unpack
 // where a processor is emulated.
-var dracutModules = append([]string{"dm_mod", "dm_snapshot"}, modules...)
+var dracutModules = append([]string{"dm_mod", "dm_snapshot", "isofs"}, modules...)
 
 // dracutArgs make an initrd as CSM's are: for any machine, with root=live:URL.
 // An initrd with systemd in it does the same, and takes three times as long.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"time"
 
 	"bootd/internal/node"
@@ -48,6 +49,7 @@ type Machine struct {
 	Disks    []string  // files of its disks, from NewDisk, in order; their serial numbers are disk0, disk1, ...
 	CD       string    // file in its CD drive; empty: it has none
 	Resets   bool      // a reset starts it anew, where it else ends
+	Memory   int       // MiB; zero: 512
 	Idle     bool      // before its NIC it has one of another kind without a cable, which only ipxe.efi has a driver for
 }
 
@@ -197,6 +199,9 @@ func (m Machine) args(accel, tap string) []string {
 	}
 	if !m.UUID.IsZero() {
 		args = append(args, "-uuid", m.UUID.String())
+	}
+	if m.Memory != 0 {
+		args = append(args, "-m", strconv.Itoa(m.Memory)) // the last one counts
 	}
 	if m.Serial != "" {
 		args = append(args, "-smbios", "type=1,serial="+m.Serial)
