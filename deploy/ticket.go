@@ -56,6 +56,17 @@ const (
 	StageSite    Stage = "site"    // the first boot of the system that was installed
 )
 
+// Open reports whether a node whose deployment has come that far is at a stage.
+func (s Stage) Open(r Record) bool {
+	switch s {
+	case StageInstall:
+		return r.Phase == Armed || r.Phase == Installing
+	case StageSite:
+		return r.SiteOpen()
+	}
+	return true
+}
+
 // A Bearer is a node as it is seen on the network: a ticket is bound to one.
 type Bearer struct {
 	Node string     `json:"node"`
@@ -189,7 +200,23 @@ func (t *Tickets) Issue(now time.Time, b Bearer, stage Stage, terms Terms) (Toke
 	if !b.whole() {
 		return Token{}, fmt.Errorf("%v holds no lease of a node", b.Addr)
 	}
-	x, err := t.issue(now, b, stage, terms)
+	return t.keep(t.issue(now, b, stage, terms, func(x *issued) bool { return x.fresh(now) }))
+}
+
+// Hold returns a ticket of b for a stage with which it can fetch a document: one
+// that it has, else a new one. It is for clients that are given no URL.
+func (t *Tickets) Hold(now time.Time, b Bearer, stage Stage, terms Terms, document string) (Token, error) {
+	if !b.whole() {
+		return Token{}, fmt.Errorf("%v holds no lease of a node", b.Addr)
+	}
+	return t.keep(t.issue(now, b, stage, terms, func(x *issued) bool {
+		verdict, _ := x.Judge(now, b, document)
+		return verdict == Granted
+	}))
+}
+
+// keep returns the token of a ticket when it is durable.
+func (t *Tickets) keep(x *issued, err error) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
@@ -202,8 +229,8 @@ func (t *Tickets) Issue(now time.Time, b Bearer, stage Stage, terms Terms) (Toke
 	return x.token, nil
 }
 
-// issue finds or makes a ticket, which may not be durable yet.
-func (t *Tickets) issue(now time.Time, b Bearer, stage Stage, terms Terms) (*issued, error) {
+// issue finds a ticket that will do or makes one, which may not be durable yet.
+func (t *Tickets) issue(now time.Time, b Bearer, stage Stage, terms Terms, will func(*issued) bool) (*issued, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	live := t.byNode[b.Node][:0:0]
@@ -211,7 +238,7 @@ func (t *Tickets) issue(now time.Time, b Bearer, stage Stage, terms Terms) (*iss
 		if !x.live(now) {
 			continue
 		}
-		if x.Bearer == b && x.Stage == stage && x.Terms == terms && !x.token.IsZero() && x.fresh(now) {
+		if x.Bearer == b && x.Stage == stage && x.Terms == terms && !x.token.IsZero() && will(x) {
 			return x, nil
 		}
 		live = append(live, x)

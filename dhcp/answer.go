@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"bootd/internal/store"
 	"bootd/internal/timeline"
 )
 
@@ -25,6 +24,7 @@ type exchange struct {
 	serverID netip.Addr // option 54 of the answer
 	machine  Machine
 	classes  classSet
+	changed  []uint32 // addresses whose records its lease changed
 	now      time.Time
 }
 
@@ -271,10 +271,11 @@ func (x *exchange) claim(asked netip.Addr, rapid bool) {
 		bid: x.bid(asked), boot: x.boot(asked), selecting: rapid || x.Server.IsValid(), booting: x.Client.boots(),
 		dur: x.leaseTime(), clientID: x.opts.get(optClientID), hostname: x.opts.get(optHostName),
 	}
-	v, boot, changes := x.s.Leases.Claim(c, x.now)
+	v, boot, changed := x.s.Leases.Claim(c, x.changed[:0], x.now)
+	x.changed = changed
 	switch v {
 	case ack:
-		x.commit(acknowledgement{changes: changes, addr: asked, boot: boot, rapid: rapid})
+		x.commit(acknowledgement{changed: changed, addr: asked, boot: boot, rapid: rapid})
 	case nak:
 		x.reply.refuse(&x.request, x.serverID, "address not available")
 		x.send(timeline.Event{Step: timeline.Nak, Addr: asked, Detail: "asked for an address it may not have"})
@@ -284,8 +285,8 @@ func (x *exchange) claim(asked netip.Addr, rapid bool) {
 // An acknowledgement is a lease change that waits for the disk, and whom to
 // tell.
 type acknowledgement struct {
-	*exchange // nil: nobody
-	changes   []store.Change
+	*exchange            // nil: nobody
+	changed   []uint32   // addresses of the records that it changed
 	addr      netip.Addr // zero: nobody waits for an answer
 	boot      Boot
 	rapid     bool         // answers a DISCOVER (RFC 4039)
@@ -328,14 +329,20 @@ func (x *exchange) decline() {
 	if x.foreign() {
 		return
 	}
-	changes, ok := x.s.Leases.Decline(keyOf(x.subnet, &x.request), x.Asked, x.now)
+	changed, ok := x.s.Leases.Decline(keyOf(x.subnet, &x.request), x.Asked, x.now)
 	if !ok {
 		x.s.Metrics.dropped("decline of an address the client does not hold")
 		return
 	}
 	x.event(timeline.Event{Step: timeline.Decline, Addr: x.Asked, Err: "another host uses the address"})
 	x.s.Log.Warn("address declined: another host uses it", "node", x.machine.Name, "mac", x.MAC, "ip", x.Asked)
-	x.commit(acknowledgement{changes: changes})
+	x.commit(acknowledgement{changed: x.only(changed)})
+}
+
+// only is a list of one address, in memory of the exchange.
+func (x *exchange) only(addr uint32) []uint32 {
+	x.changed = append(x.changed[:0], addr)
+	return x.changed
 }
 
 // release ends a lease (RFC 2131, section 4.3.4).
@@ -343,13 +350,13 @@ func (x *exchange) release() {
 	if x.foreign() {
 		return
 	}
-	changes, ok := x.s.Leases.Release(keyOf(x.subnet, &x.request), x.CIAddr, x.now)
+	changed, ok := x.s.Leases.Release(keyOf(x.subnet, &x.request), x.CIAddr, x.now)
 	if !ok {
 		x.s.Metrics.dropped("release of an address the client does not hold")
 		return
 	}
 	x.event(timeline.Event{Step: timeline.Release, Addr: x.CIAddr})
-	x.commit(acknowledgement{changes: changes})
+	x.commit(acknowledgement{changed: x.only(changed)})
 }
 
 // inform gives parameters, and no lease, to a client that has an address (RFC

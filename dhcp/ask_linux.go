@@ -67,7 +67,7 @@ func arpProbe(src node.MAC, a netip.Addr) []byte {
 func echoRequest() []byte {
 	b := []byte{8, 0, 0, 0, 0, 0, 0, 1}
 	binary.BigEndian.PutUint16(b[4:], uint16(os.Getpid()))
-	binary.BigEndian.PutUint16(b[2:], checksum(0, b))
+	binary.BigEndian.PutUint16(b[2:], checksum(b))
 	return b
 }
 

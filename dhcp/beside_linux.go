@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 
 	"golang.org/x/net/bpf"
@@ -31,11 +30,14 @@ func ListenBeside(ifname string) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: raw socket: %w", ifname, listenError(err))
 	}
-	l := &Link{ifi: ifi, sock: pc, v4: ipv4.NewPacketConn(pc), headers: true, readers: sync.Pool{New: newMessages}}
-	l.setMAC(ifi)
+	l, err := newSockets(ifi, pc)
+	if err != nil {
+		return nil, err
+	}
+	l.headers = true
 	filter, err := bpf.Assemble(toPort(ServerPort))
 	if err == nil {
-		err = l.v4.SetBPF(filter)
+		err = ipv4.NewPacketConn(pc).SetBPF(filter)
 	}
 	if err != nil {
 		l.Close()

@@ -18,7 +18,7 @@ func TestCommitsOutOfOrder(t *testing.T) {
 			t.Fatal("no lease to release")
 		}
 		b.must(selecting(m1, addr), dhcpv4.MessageTypeAck)
-		b.server.commits <- []acknowledgement{{changes: given}}
+		b.server.commits <- []acknowledgement{{changed: []uint32{given}}}
 		b.stop()
 		b.start([]Subnet{testSubnet()}, fixed{})
 		if l, _ := b.server.Leases.ByAddr(addr); l.State != Bound {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"bootd/internal/node"
-	"bootd/internal/store"
 )
 
 // key is a client's identity: its hardware address within a subnet, or its
@@ -157,13 +156,8 @@ const (
 	saidMACBit = 0x80
 )
 
-// put returns the change that stores r. Its key is the address, so an address
+// append appends what is stored of r. Its key is the address, so an address
 // cannot have two records.
-func (r *record) put() store.Change {
-	return store.Change{Key: storeKey(r.addr), Value: r.append(make([]byte, 0, recordLen+2))}
-}
-
-// append appends what is stored of r.
 func (r *record) append(b []byte) []byte {
 	state := byte(r.state)
 	if r.saidMAC {
@@ -181,11 +175,6 @@ func (r *record) append(b []byte) []byte {
 	}
 	return b
 }
-
-// remove returns the change that removes the record of an address.
-func remove(addr uint32) store.Change { return store.Change{Key: storeKey(addr)} }
-
-func storeKey(addr uint32) []byte { return binary.BigEndian.AppendUint32(nil, addr) }
 
 // decodeKey reads the key of a stored lease.
 func decodeKey(k []byte) (addr uint32, err error) {

@@ -1,7 +1,7 @@
 package dhcp
 
 import (
-	"container/list"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"sync"
@@ -18,8 +18,8 @@ const (
 )
 
 // Leases is the memory of who holds which address. It does no I/O: methods
-// that change a lease return the changes to store, and time is an argument.
-// Its methods are safe for concurrent use.
+// that change a lease return the addresses whose records must be written, for
+// Records, and time is an argument. Its methods are safe for concurrent use.
 //
 // Addresses are numbers in here; zero is no address.
 type Leases struct {
@@ -30,8 +30,8 @@ type Leases struct {
 	byAddr   map[uint32]*record
 	offers   map[key]*offer
 	offered  map[uint32]*offer
-	holds    *list.List // of *offer, the first to expire first
-	ending   wheel      // leases that have not ended, or not been noticed to
+	holds    queue // the first to expire first
+	ending   wheel // leases that have not ended, or not been noticed to
 
 	version   uint64 // see Version
 	followed  bool   // somebody fetches turns
@@ -58,15 +58,16 @@ type offer struct {
 	boot    Boot // so that offer and ACK say the same, whatever was configured in between
 	made    int64
 	expires int64
-	strange *space        // counted there; nil: not to a stranger
-	el      *list.Element // in Leases.holds
+	strange *space // counted there; nil: not to a stranger
+
+	prev, next *offer // in Leases.holds
 }
 
 // NewLeases returns an empty memory that knows no subnet.
 func NewLeases() *Leases {
 	return &Leases{
 		byKey: map[key]*record{}, byAddr: map[uint32]*record{},
-		offers: map[key]*offer{}, offered: map[uint32]*offer{}, holds: list.New(), ending: newWheel(),
+		offers: map[key]*offer{}, offered: map[uint32]*offer{}, ending: newWheel(),
 	}
 }
 
@@ -198,11 +199,7 @@ func (l *Leases) expireLocked(now int64) {
 		l.overLocked(r)
 		l.idleLocked(r)
 	})
-	for el := l.holds.Front(); el != nil; el = l.holds.Front() {
-		o := el.Value.(*offer)
-		if now < o.expires {
-			return
-		}
+	for o := l.holds.first; o != nil && now >= o.expires; o = l.holds.first {
 		l.withdrawLocked(o)
 	}
 }
@@ -226,11 +223,11 @@ func (l *Leases) freeLocked(a uint32) {
 func (l *Leases) withdrawLocked(o *offer) {
 	delete(l.offers, o.key)
 	delete(l.offered, o.addr)
-	l.holds.Remove(o.el)
 	if o.strange != nil {
 		o.strange.strange--
 	}
 	l.freeLocked(o.addr)
+	l.holds.drop(o)
 }
 
 // A bid is a client's wish for an address in a subnet.
@@ -272,8 +269,8 @@ func (l *Leases) holdLocked(b bid, a uint32, boot Boot, now int64) {
 		o = nil
 	}
 	if o == nil {
-		o = &offer{key: b.key, addr: a, made: now}
-		o.el = l.holds.PushBack(o)
+		o = l.holds.add()
+		o.key, o.addr, o.made = b.key, a, now
 		l.offers[b.key], l.offered[a] = o, o
 		l.markLocked(a, true)
 		if b.stranger() {
@@ -281,7 +278,7 @@ func (l *Leases) holdLocked(b bid, a uint32, boot Boot, now int64) {
 		}
 	}
 	o.xid, o.boot, o.expires = b.xid, boot, now+int64(offerHold/time.Second)
-	l.holds.MoveToBack(o.el)
+	l.holds.toEnd(o)
 }
 
 // chooseLocked follows RFC 2131, section 4.3.1: reservation, current or
@@ -378,8 +375,7 @@ func (l *Leases) roomLocked(b bid, sp *space, now int64) bool {
 	if sp.strange < sp.most || l.offers[b.key] != nil {
 		return true
 	}
-	for el := l.holds.Front(); el != nil; el = el.Next() {
-		o := el.Value.(*offer)
+	for o := l.holds.first; o != nil; o = o.next {
 		if now-o.made < int64(youngOffer/time.Second) {
 			return false
 		}
@@ -444,24 +440,24 @@ type claim struct {
 	boot      Boot // used when there was no offer
 }
 
-// Claim settles a REQUEST. On ack it returns what to load, and the changes that
-// must be on disk before the ACK is sent.
-func (l *Leases) Claim(c claim, at time.Time) (v verdict, boot Boot, changes []store.Change) {
+// Claim settles a REQUEST. On ack it returns what to load, and appends to
+// changed the addresses whose records must be on disk before the ACK is sent.
+func (l *Leases) Claim(c claim, changed []uint32, at time.Time) (verdict, Boot, []uint32) {
 	now := at.Unix()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(now)
-	if v = l.judgeLocked(c, now); v != ack {
-		return v, Boot{}, nil
+	if v := l.judgeLocked(c, now); v != ack {
+		return v, Boot{}, changed
 	}
-	boot = c.boot
+	boot := c.boot
 	if o := l.offers[c.key]; o != nil {
 		if o.xid == c.xid {
 			boot = o.boot
 		}
 		l.withdrawLocked(o)
 	}
-	return ack, boot, l.bindLocked(c, now)
+	return ack, boot, l.bindLocked(c, changed, now)
 }
 
 // judgeLocked is the decision table of RFC 2131, section 4.3.2.
@@ -499,10 +495,10 @@ func (l *Leases) mustMoveLocked(b bid, now int64) bool {
 
 // bindLocked records the lease of c. The record of the address replaces
 // whoever had it before; the client's former address is free at once.
-func (l *Leases) bindLocked(c claim, now int64) (changes []store.Change) {
+func (l *Leases) bindLocked(c claim, changed []uint32, now int64) []uint32 {
 	asked, r := number(c.asked), l.byKey[c.key]
 	if r != nil && r.addr != asked {
-		changes = append(changes, remove(r.addr))
+		changed = append(changed, r.addr)
 		l.dropLocked(r)
 		r = nil
 	}
@@ -521,7 +517,7 @@ func (l *Leases) bindLocked(c claim, now int64) (changes []store.Change) {
 	r.hear(c.clientID, c.hostname)
 	l.ending.put(r)
 	l.markLocked(asked, true)
-	return append(changes, r.put())
+	return append(changed, asked)
 }
 
 // Withdraw drops the offer to a client that chose another server.
@@ -534,24 +530,24 @@ func (l *Leases) Withdraw(k key) {
 }
 
 // Release ends the client's lease of addr. It reports whether there was one.
-func (l *Leases) Release(k key, addr netip.Addr, at time.Time) ([]store.Change, bool) {
+func (l *Leases) Release(k key, addr netip.Addr, at time.Time) (changed uint32, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.byKey[k]
 	if r == nil || address(r.addr) != addr || r.state != Bound {
-		return nil, false
+		return 0, false
 	}
 	r.unchain()
 	l.overLocked(r)
 	r.state, r.expires = Released, at.Unix()
 	l.ending.put(r)
-	return []store.Change{r.put()}, true
+	return r.addr, true
 }
 
 // Decline quarantines an address that its client found in use. It reports
 // whether addr was the client's to decline: others would use it to empty the
 // pool.
-func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) ([]store.Change, bool) {
+func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) (changed uint32, ok bool) {
 	now, a := at.Unix(), number(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -559,7 +555,7 @@ func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) ([]store.Change, 
 	o, r := l.offers[k], l.byKey[k]
 	mine := a != 0 && (o != nil && o.addr == a || r != nil && r.addr == a)
 	if !mine {
-		return nil, false
+		return 0, false
 	}
 	if o != nil {
 		l.withdrawLocked(o)
@@ -573,7 +569,28 @@ func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) ([]store.Change, 
 	}
 	bad := &record{addr: a, key: key{subnet: k.subnet}, state: Declined, start: now, expires: now + int64(hold/time.Second)}
 	l.restLocked(bad)
-	return []store.Change{bad.put()}, true
+	return a, true
+}
+
+// Records appends to changes what is to be stored of addresses, as they are
+// now: receivers are done with their batches in another order than they decided
+// in, and what was decided since must not be undone. The bytes are in memory
+// that is appended to buf, which is returned for the next time.
+func (l *Leases) Records(changes []store.Change, buf []byte, addrs []uint32) ([]store.Change, []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range addrs {
+		start := len(buf)
+		buf = binary.BigEndian.AppendUint32(buf, a)
+		c := store.Change{Key: buf[start:len(buf):len(buf)]}
+		if r := l.byAddr[a]; r != nil {
+			start = len(buf)
+			buf = r.append(buf)
+			c.Value = buf[start:len(buf):len(buf)]
+		}
+		changes = append(changes, c)
+	}
+	return changes, buf
 }
 
 // restLocked takes in the record of an address in quarantine.

@@ -1,14 +1,11 @@
 package dhcp
 
 import (
-	"encoding/binary"
 	"fmt"
 	"iter"
 	"net/netip"
 	"slices"
 	"time"
-
-	"bootd/internal/store"
 )
 
 // pieceLen is how many leases are looked at under one hold of the lock, by
@@ -67,32 +64,32 @@ func (l *Leases) views(to []Lease, addrs []uint32) []Lease {
 // End ends the lease of an address, whoever has it: a machine's as if it had
 // given it back, a declined one altogether. It reports whether there was one
 // in force, and returns it as it was.
-func (l *Leases) End(a netip.Addr, at time.Time) (was Lease, changes []store.Change, ok bool) {
+func (l *Leases) End(a netip.Addr, at time.Time) (was Lease, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(at.Unix())
 	r := l.byAddr[number(a)]
 	if r == nil {
-		return Lease{}, nil, false
+		return Lease{}, false
 	}
 	if was = r.view(); !was.Active(at) {
-		return Lease{}, nil, false
+		return Lease{}, false
 	}
 	if r.state == Declined {
 		l.dropLocked(r)
-		return was, []store.Change{remove(r.addr)}, true
+		return was, true
 	}
 	r.unchain()
 	l.overLocked(r)
 	r.state, r.expires = Released, at.Unix()
 	l.ending.put(r)
-	return was, []store.Change{r.put()}, true
+	return was, true
 }
 
 // Forget takes all that is known of an address away: its lease, in force or
 // not, and an offer of it. Whoever may have it next gets it at once. It reports
 // whether there was a lease, and returns it as it was.
-func (l *Leases) Forget(a netip.Addr, at time.Time) (was Lease, changes []store.Change, ok bool) {
+func (l *Leases) Forget(a netip.Addr, at time.Time) (was Lease, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(at.Unix())
@@ -101,11 +98,11 @@ func (l *Leases) Forget(a netip.Addr, at time.Time) (was Lease, changes []store.
 	}
 	r := l.byAddr[number(a)]
 	if r == nil {
-		return Lease{}, nil, false
+		return Lease{}, false
 	}
 	was = r.view()
 	l.dropLocked(r)
-	return was, []store.Change{remove(r.addr)}, true
+	return was, true
 }
 
 // An Outcome is what became of a lease that was granted.
@@ -130,14 +127,14 @@ type grant struct {
 
 // Grant takes in leases that come from no packet, each where allocation could
 // have given it. On dry it only says what would become of them.
-func (l *Leases) Grant(batch []grant, dry bool, at time.Time) (changes []store.Change) {
+func (l *Leases) Grant(batch []grant, dry bool, at time.Time) (changed []uint32) {
 	for piece := range slices.Chunk(batch, grantLen) {
-		changes = l.grantPiece(changes, piece, dry, at.Unix())
+		changed = l.grantPiece(changed, piece, dry, at.Unix())
 	}
-	return changes
+	return changed
 }
 
-func (l *Leases) grantPiece(changes []store.Change, piece []grant, dry bool, now int64) []store.Change {
+func (l *Leases) grantPiece(changed []uint32, piece []grant, dry bool, now int64) []uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(now)
@@ -152,10 +149,10 @@ func (l *Leases) grantPiece(changes []store.Change, piece []grant, dry bool, now
 		}
 		g.outcome = l.outcomeLocked(g)
 		if !dry && g.outcome != Kept {
-			changes = append(changes, l.grantLocked(g, now)...)
+			changed = l.grantLocked(g, changed, now)
 		}
 	}
-	return changes
+	return changed
 }
 
 // settle makes what cannot have happened yet happen now.
@@ -261,15 +258,16 @@ func (k key) String() string {
 }
 
 // grantLocked records a lease that is not refused.
-func (l *Leases) grantLocked(g *grant, now int64) []store.Change {
+func (l *Leases) grantLocked(g *grant, changed []uint32, now int64) []uint32 {
 	a := number(g.asked)
 	if o := l.offers[g.key]; o != nil {
 		l.withdrawLocked(o)
 	}
 	if g.key.id == 0 {
-		return l.quarantineLocked(g)
+		l.quarantineLocked(g)
+		return append(changed, a)
 	}
-	changes := l.bindLocked(claim{bid: g.bid, clientID: []byte(g.lease.ClientID), hostname: []byte(g.lease.Hostname)}, now)
+	changed = l.bindLocked(claim{bid: g.bid, clientID: []byte(g.lease.ClientID), hostname: []byte(g.lease.Hostname)}, changed, now)
 	r := l.byAddr[a]
 	r.unchain()
 	r.state, r.start, r.expires = g.lease.State, g.lease.Start.Unix(), g.lease.Expires.Unix()
@@ -277,12 +275,11 @@ func (l *Leases) grantLocked(g *grant, now int64) []store.Change {
 	if !g.exact && g.lease.Active(time.Unix(now, 0)) {
 		r.told = true // an import is no news: it would be too many at once
 	}
-	changes[len(changes)-1] = r.put()
-	return changes
+	return changed
 }
 
 // quarantineLocked records an address that a stranger uses.
-func (l *Leases) quarantineLocked(g *grant) []store.Change {
+func (l *Leases) quarantineLocked(g *grant) {
 	a := number(g.asked)
 	if old := l.byAddr[a]; old != nil {
 		l.dropLocked(old)
@@ -292,22 +289,4 @@ func (l *Leases) quarantineLocked(g *grant) []store.Change {
 	l.version++
 	l.ending.put(bad)
 	l.markLocked(a, true)
-	return []store.Change{bad.put()}
-}
-
-// current brings changes that wait for the disk up to date. They come in the
-// order in which receivers are done with their batches, so what was decided
-// since about the same addresses may be on disk already, and must not be
-// undone.
-func (l *Leases) current(changes []store.Change) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range changes {
-		a := binary.BigEndian.Uint32(changes[i].Key)
-		if r := l.byAddr[a]; r != nil {
-			changes[i].Value = r.append(changes[i].Value[:0])
-		} else {
-			changes[i].Value = nil
-		}
-	}
 }

@@ -24,6 +24,8 @@ type conn interface {
 	// Answers calls taken for each host that says it has an address, until the
 	// read deadline passes or the socket fails.
 	Answers(taken func(netip.Addr, node.MAC))
+	// MTU is the longest packet that goes out in one piece, IP header included.
+	MTU() int
 	// Gone reports whether the interface is no longer the one that the socket
 	// was opened on. The socket itself does not notice.
 	Gone() bool

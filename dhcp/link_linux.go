@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net"
 	"net/netip"
 	"os"
@@ -14,7 +15,6 @@ import (
 	"time"
 
 	"github.com/mdlayher/packet"
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
 	"bootd/internal/node"
@@ -26,13 +26,16 @@ import (
 type Link struct {
 	ifi     *net.Interface
 	mac     atomic.Pointer[node.MAC] // of the interface, now
+	mtu     atomic.Int32             // likewise
 	sock    net.PacketConn
-	v4      *ipv4.PacketConn // of sock
-	headers bool             // sock is a raw one: see ListenBeside
-	raw     *packet.Conn     // nil: replies to clients without an address are broadcast
-	arp     *packet.Conn     // nil: nobody is asked for addresses
+	in      syscall.RawConn // of sock
+	headers bool            // sock is a raw one: see ListenBeside
+	out     *sender         // of IP packets
+	frames  *sender         // nil: replies to clients without an address are broadcast
+	arp     *packet.Conn    // nil: nobody is asked for addresses
 	icmp    net.PacketConn
-	readers sync.Pool // of *[]ipv4.Message
+	readers sync.Pool // of *reader
+	rings   sync.Pool // of *ring
 }
 
 // Listen opens the sockets of one port on an interface. It fails when the port
@@ -47,19 +50,36 @@ func Listen(ifname string, port uint16) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: UDP port %d: %w", ifname, port, listenError(err))
 	}
-	l := &Link{ifi: ifi, sock: pc, v4: ipv4.NewPacketConn(pc), readers: sync.Pool{New: newMessages}}
-	l.setMAC(ifi)
+	l, err := newSockets(ifi, pc)
+	if err != nil {
+		return nil, err
+	}
 	if port != ServerPort {
 		return l, nil // PXE requests on 4011 come from clients that have an address
 	}
-	// Protocol 0: the socket only sends, so it never sees what a firewall drops.
-	if l.raw, err = packet.Listen(ifi, packet.Raw, 0, nil); err != nil {
+	if l.frames, err = openSender(unix.AF_PACKET, ifname, ifi.Index); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("interface %s: packet socket: %w", ifname, listenError(err))
 	}
 	if err := l.listenAnswers(); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("interface %s: %w", ifname, err)
+	}
+	return l, nil
+}
+
+// newSockets makes a Link that receives on sock, which it closes on error.
+func newSockets(ifi *net.Interface, sock net.PacketConn) (*Link, error) {
+	l := &Link{ifi: ifi, sock: sock, readers: sync.Pool{New: newReader}, rings: sync.Pool{New: newRing}}
+	l.note(ifi)
+	in, err := sock.(syscall.Conn).SyscallConn()
+	if err == nil {
+		l.in = in
+		l.out, err = openSender(unix.AF_INET, ifi.Name, ifi.Index)
+	}
+	if err != nil {
+		sock.Close()
+		return nil, fmt.Errorf("interface %s: raw socket: %w", ifi.Name, listenError(err))
 	}
 	return l, nil
 }
@@ -106,37 +126,27 @@ func bindTo(c syscall.RawConn, ifname string) error {
 
 // Recv reads the packets that wait, in one system call.
 func (l *Link) Recv(batch []*exchange) (n int, err error) {
-	msgs := l.readers.Get().(*[]ipv4.Message)
-	defer l.readers.Put(msgs)
-	for i := range batch {
-		(*msgs)[i].Buffers[0] = batch[i].buf[:]
-	}
-	n, err = l.v4.ReadBatch((*msgs)[:len(batch)], 0)
-	if err != nil {
+	r := l.readers.Get().(*reader)
+	defer l.readers.Put(r)
+	r.aim(batch)
+	switch err := l.in.Read(r.call); {
+	case err != nil:
 		return 0, err
+	case r.errno != 0:
+		return 0, os.NewSyscallError("recvmmsg", r.errno)
 	}
 	now := time.Now()
-	for i, m := range (*msgs)[:n] {
-		in := &batch[i].inbound
-		in.n, in.to, in.arrived = m.N, netip.Addr{}, now
-		in.readControl(m.OOB[:m.NN])
+	for i := range r.n {
+		in, h := &batch[i].inbound, &r.hdr[i]
+		in.n, in.to, in.arrived = int(h.n), netip.Addr{}, now
+		in.readControl(r.oob[i][:h.Controllen])
 		if l.headers {
 			in.strip()
 			continue
 		}
-		from := m.Addr.(*net.UDPAddr).AddrPort()
-		in.peer = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		in.peer = r.source(i)
 	}
-	return n, nil
-}
-
-// newMessages returns what one Recv works with.
-func newMessages() any {
-	msgs := make([]ipv4.Message, batchLen)
-	for i := range msgs {
-		msgs[i].Buffers, msgs[i].OOB = make([][]byte, 1), make([]byte, 128)
-	}
-	return &msgs
+	return r.n, nil
 }
 
 // readControl takes the destination from struct in_pktinfo (ip(7)) and the
@@ -157,66 +167,69 @@ func (in *inbound) readControl(oob []byte) {
 	}
 }
 
-// Send sends replies: frames to clients without an address one by one, all
-// others in as few system calls as the kernel takes.
+// Send sends replies in as few system calls as the kernel takes: frames to
+// clients without an address, packets to all others.
 func (l *Link) Send(batch []outbound) {
-	var routed []*outbound
-	for i := range batch {
-		o := &batch[i]
+	r := l.rings.Get().(*ring)
+	defer l.rings.Put(r)
+	for len(batch) > 0 {
+		piece := batch[:min(len(batch), batchLen)]
+		batch = batch[len(piece):]
+		l.sendFrames(r, piece)
+		l.sendPackets(r, piece)
+	}
+}
+
+func (l *Link) sendFrames(r *ring, piece []outbound) {
+	if l.frames == nil {
+		return
+	}
+	mac := l.mac.Load()
+	for i := range piece {
+		if o := &piece[i]; !o.to.frame.IsZero() {
+			r.put(o, mac[:])
+		}
+	}
+	r.flush(l.frames)
+}
+
+// sendPackets leaves the way to the kernel.
+func (l *Link) sendPackets(r *ring, piece []outbound) {
+	for i := range piece {
+		o := &piece[i]
 		switch {
 		case o.to.frame.IsZero():
-			routed = append(routed, o)
-		case l.raw == nil:
+		case l.frames == nil:
 			o.to.to = netip.AddrPortFrom(everybody, o.to.to.Port())
-			routed = append(routed, o)
 		default:
-			_, o.err = l.raw.WriteTo(frame(o.payload, *l.mac.Load(), o.source, o.to), &packet.Addr{HardwareAddr: o.to.frame[:]})
+			continue
 		}
+		r.put(o, nil)
 	}
-	l.sendRouted(routed)
+	r.flush(l.out)
 }
 
-// sendRouted leaves the way to the kernel. A reply that the kernel refuses is
-// skipped, and the rest goes on.
-func (l *Link) sendRouted(batch []*outbound) {
-	msgs := make([]ipv4.Message, len(batch))
-	for i, o := range batch {
-		cm := ipv4.ControlMessage{Src: o.source.AsSlice(), IfIndex: l.ifi.Index}
-		if !o.to.to.Addr().Is4() || o.to.to.Addr() != everybody {
-			cm.IfIndex = 0 // routed: a relay may be behind another interface
-		}
-		msgs[i] = ipv4.Message{Buffers: [][]byte{o.payload}, OOB: cm.Marshal(), Addr: net.UDPAddrFromAddrPort(o.to.to)}
-		if l.headers {
-			msgs[i].Buffers = [][]byte{udpHeader(o.payload, o.source, o.to), o.payload}
-			msgs[i].Addr = &net.IPAddr{IP: o.to.to.Addr().AsSlice()}
-		}
-	}
-	for len(msgs) > 0 {
-		n, err := l.v4.WriteBatch(msgs, 0)
-		if err != nil {
-			batch[0].err, n = err, 1
-		}
-		msgs, batch = msgs[n:], batch[n:]
-	}
-}
-
-// Gone implements conn. It also takes note of a new hardware address: that of
-// a bridge may change with its ports, and whoever answers an ARP probe answers
-// to the address in it.
+// Gone implements conn. It also takes note of a new hardware address and MTU:
+// those of a bridge may change with its ports, and whoever answers an ARP probe
+// answers to the address in it.
 func (l *Link) Gone() bool {
 	ifi, err := net.InterfaceByName(l.ifi.Name)
 	if err != nil || ifi.Index != l.ifi.Index {
 		return true
 	}
-	l.setMAC(ifi)
+	l.note(ifi)
 	return false
 }
 
-func (l *Link) setMAC(ifi *net.Interface) {
+func (l *Link) note(ifi *net.Interface) {
 	var mac node.MAC // zero on an interface without one
 	copy(mac[:], ifi.HardwareAddr)
 	l.mac.Store(&mac)
+	l.mtu.Store(int32(ifi.MTU))
 }
+
+// MTU implements conn.
+func (l *Link) MTU() int { return int(l.mtu.Load()) }
 
 // SetReadDeadline makes Recv and Answers return at t.
 func (l *Link) SetReadDeadline(t time.Time) error {
@@ -230,8 +243,11 @@ func (l *Link) SetReadDeadline(t time.Time) error {
 // Close closes the sockets.
 func (l *Link) Close() error {
 	err := l.sock.Close()
-	if l.raw != nil {
-		err = errors.Join(err, l.raw.Close())
+	if l.out != nil {
+		err = errors.Join(err, l.out.Close())
+	}
+	if l.frames != nil {
+		err = errors.Join(err, l.frames.Close())
 	}
 	if l.arp != nil {
 		err = errors.Join(err, l.arp.Close())
@@ -249,44 +265,57 @@ const (
 	udpLen   = 8
 )
 
-// frame wraps a payload in UDP, IPv4 and Ethernet for a client that cannot
-// answer ARP because it does not have the address yet (RFC 2131, section 4.1).
-func frame(payload []byte, src node.MAC, source netip.Addr, d destination) []byte {
-	b := make([]byte, 0, etherLen+ipLen+udpLen+len(payload))
-	b = append(append(append(b, d.frame[:]...), src[:]...), 0x08, 0x00)
-	from, to := source.As4(), d.to.Addr().As4()
-	ip := []byte{0x45, 0x10, 0, 0, 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0} // low delay, TTL 64
-	binary.BigEndian.PutUint16(ip[2:], uint16(ipLen+udpLen+len(payload)))
-	ip = append(append(ip, from[:]...), to[:]...)
-	binary.BigEndian.PutUint16(ip[10:], checksum(0, ip))
-	b = append(append(b, ip...), udpHeader(payload, source, d)...)
-	return append(b, payload...)
+// putEthernet writes the header of a frame for a client that cannot answer ARP
+// because it does not have the address yet (RFC 2131, section 4.1).
+func putEthernet(b, dst, src []byte) {
+	copy(b, dst)
+	copy(b[6:], src)
+	b[12], b[13] = 0x08, 0x00
 }
 
-// udpHeader is the UDP header of a payload, with the checksum over both and
-// their pseudo header; one of zero is sent as all ones (RFC 768).
-func udpHeader(payload []byte, source netip.Addr, d destination) []byte {
-	from, to, size := source.As4(), d.to.Addr().As4(), uint16(udpLen+len(payload))
-	pseudo := append(append(make([]byte, 0, 20), from[:]...), to[:]...)
-	pseudo = append(pseudo, 0, unix.IPPROTO_UDP, byte(size>>8), byte(size))
-	udp := binary.BigEndian.AppendUint16(pseudo, d.fromPort)
-	udp = binary.BigEndian.AppendUint16(udp, d.to.Port())
-	udp = binary.BigEndian.AppendUint16(udp, size)
-	c := checksum(uint32(^checksum(0, udp)), payload)
+// putHeaders writes the IPv4 and UDP headers of a payload, with the checksum
+// over it and the pseudo header; one of zero is sent as all ones (RFC 768).
+func putHeaders(b, payload []byte, source netip.Addr, d destination) {
+	from, to := source.As4(), d.to.Addr().As4()
+	ip, udp, size := b[:ipLen], b[ipLen:ipLen+udpLen], uint16(udpLen+len(payload))
+
+	binary.BigEndian.PutUint16(udp, d.fromPort)
+	binary.BigEndian.PutUint16(udp[2:], d.to.Port())
+	binary.BigEndian.PutUint16(udp[4:], size)
+	udp[6], udp[7] = 0, 0
+	copy(ip[12:], from[:])
+	copy(ip[16:], to[:])
+	sum := addSum(uint64(unix.IPPROTO_UDP)+uint64(size), ip[12:])
+	c := fold(addSum(addSum(sum, udp), payload))
 	if c == 0 {
 		c = 0xffff
 	}
-	return binary.BigEndian.AppendUint16(udp, c)[len(pseudo):]
+	binary.BigEndian.PutUint16(udp[6:], c)
+
+	copy(ip, []byte{0x45, 0x10, 0, 0, 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}) // low delay, TTL 64
+	binary.BigEndian.PutUint16(ip[2:], ipLen+size)
+	binary.BigEndian.PutUint16(ip[10:], checksum(ip))
 }
 
-// checksum is the Internet checksum of b added to sum (RFC 1071).
-func checksum(sum uint32, b []byte) uint16 {
-	for ; len(b) > 1; b = b[2:] {
-		sum += uint32(b[0])<<8 | uint32(b[1])
+// checksum is the Internet checksum (RFC 1071).
+func checksum(b []byte) uint16 { return fold(addSum(0, b)) }
+
+// addSum adds b to a sum of 16-bit words, four of them at a time (RFC 1071,
+// section 2, parts A and C).
+func addSum(sum uint64, b []byte) uint64 {
+	var carry uint64
+	for ; len(b) >= 8; b = b[8:] {
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b), carry)
 	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
+	var rest [8]byte
+	copy(rest[:], b)
+	sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(rest[:]), carry)
+	sum, carry = bits.Add64(sum, 0, carry)
+	return sum + carry
+}
+
+// fold makes a checksum of a sum.
+func fold(sum uint64) uint16 {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}

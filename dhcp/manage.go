@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"bootd/internal/store"
 	"bootd/internal/timeline"
 )
 
@@ -14,15 +13,16 @@ import (
 // be made durable.
 var ErrNotServing = errors.New("no DHCP is served: there are no subnets, or the server is stopping")
 
-// order has the committer make changes durable, and waits until they are.
-func (s *Server) order(changes []store.Change) error {
+// order has the committer make the records of addresses durable, and waits until
+// they are.
+func (s *Server) order(changed ...uint32) error {
 	s.open.RLock()
 	if s.commits == nil || s.closed {
 		s.open.RUnlock()
 		return ErrNotServing
 	}
 	done := make(chan error, 1)
-	s.commits <- []acknowledgement{{changes: changes, done: done}}
+	s.commits <- []acknowledgement{{changed: changed, done: done}}
 	s.open.RUnlock()
 	if err := <-done; err != nil {
 		return fmt.Errorf("in force, but not on disk: %w", err)
@@ -56,11 +56,10 @@ func (s *Server) Free(a netip.Addr) (was Lease, ok bool, err error) {
 	if !serving {
 		return Lease{}, false, ErrNotServing
 	}
-	was, changes, ok := s.Leases.End(a, now)
-	if !ok {
+	if was, ok = s.Leases.End(a, now); !ok {
 		return Lease{}, false, nil
 	}
-	if err := s.order(changes); err != nil {
+	if err := s.order(number(a)); err != nil {
 		return was, true, err
 	}
 	s.byHand(timeline.Freed, was)
@@ -76,11 +75,10 @@ func (s *Server) Forget(a netip.Addr) (was Lease, ok bool, err error) {
 	if !serving {
 		return Lease{}, false, ErrNotServing
 	}
-	was, changes, ok := s.Leases.Forget(a, now)
-	if !ok {
+	if was, ok = s.Leases.Forget(a, now); !ok {
 		return Lease{}, false, nil
 	}
-	if err := s.order(changes); err != nil {
+	if err := s.order(number(a)); err != nil {
 		return was, true, err
 	}
 	if was.Active(now) {
@@ -106,12 +104,12 @@ func (s *Server) Assign(l Lease) (Outcome, Lease, error) {
 	}
 	batch := []grant{s.settings.Load().grant(l, now)}
 	batch[0].exact = true
-	changes := s.Leases.Grant(batch, false, now)
+	changed := s.Leases.Grant(batch, false, now)
 	g := &batch[0]
 	if g.err != nil || g.outcome == Kept {
 		return g.outcome, g.lease, g.err
 	}
-	if err := s.order(changes); err != nil {
+	if err := s.order(changed...); err != nil {
 		return g.outcome, g.lease, err
 	}
 	s.byHand(timeline.Assigned, g.lease)
@@ -209,9 +207,9 @@ func (im *Import) Add(leases []Numbered) ([]Result, error) {
 		batch[i] = set.grant(l.Lease, now)
 		im.once(&batch[i], l.Line)
 	}
-	changes := im.s.Leases.Grant(batch, im.dry, now)
-	if len(changes) > 0 {
-		if err := im.s.order(changes); err != nil {
+	changed := im.s.Leases.Grant(batch, im.dry, now)
+	if len(changed) > 0 {
+		if err := im.s.order(changed...); err != nil {
 			return nil, err
 		}
 	}

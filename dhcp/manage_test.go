@@ -301,7 +301,7 @@ func filled(n int) *Leases {
 		a := number(first) + uint32(i)
 		mac := node.MAC{2, 0, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}
 		k := key{number(sub.Prefix.Addr()), macID(mac)}
-		l.bindLocked(claim{bid: bid{subnet: &sub, key: k, asked: address(a)}, dur: time.Hour, clientID: append([]byte{1}, mac[:]...), hostname: []byte("host")}, now.Unix())
+		l.bindLocked(claim{bid: bid{subnet: &sub, key: k, asked: address(a)}, dur: time.Hour, clientID: append([]byte{1}, mac[:]...), hostname: []byte("host")}, nil, now.Unix())
 	}
 	return l
 }

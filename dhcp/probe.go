@@ -170,8 +170,8 @@ func (pr *probe) conflict(mac node.MAC) {
 	x.event(timeline.Event{Step: timeline.Conflict, Addr: pr.addr, Detail: detail})
 	x.s.Log.Warn("address conflict", "node", x.machine.Name, "mac", x.MAC, "ip", pr.addr, "err", detail)
 	x.s.Metrics.dropped("address conflict")
-	if changes, ok := x.s.Leases.Decline(keyOf(x.subnet, &x.request), pr.addr, x.now); ok {
-		x.s.commits <- []acknowledgement{{changes: changes}}
+	if changed, ok := x.s.Leases.Decline(keyOf(x.subnet, &x.request), pr.addr, x.now); ok {
+		x.s.commits <- []acknowledgement{{changed: []uint32{changed}}}
 	}
 	addr, fresh, ok := x.s.Leases.Offer(x.bid(netip.Addr{}), pr.boot, x.now)
 	switch {

@@ -277,14 +277,36 @@ func TestRawPackets(t *testing.T) {
 	}
 }
 
-// RFC 768: the checksum over a datagram with its pseudo header is zero.
-func TestUDPHeader(t *testing.T) {
+// RFC 768: the checksum over a datagram with its pseudo header is zero, and so
+// is that of an IPv4 header (RFC 791). The sums here are made word by word.
+func TestHeaders(t *testing.T) {
 	d := destination{to: netip.MustParseAddrPort("255.255.255.255:68"), fromPort: 67}
-	for _, payload := range []string{"", "a", "even", "an odd payload!"} {
-		b := append([]byte{10, 77, 0, 1, 255, 255, 255, 255, 0, 17, 0, byte(8 + len(payload))}, udpHeader([]byte(payload), serverAddr, d)...)
-		b = append(b, payload...)
-		if got := checksum(0, b); got != 0 {
-			t.Errorf("payload %q: checksum of all: got %#x, want 0", payload, got)
+	long := bytes.Repeat([]byte("\xff\xfe"), 700)
+	for _, payload := range []string{"", "a", "even", "an odd payload!", "eight by", string(long), string(long[:1399])} {
+		b := make([]byte, ipLen+udpLen)
+		putHeaders(b, []byte(payload), serverAddr, d)
+		if got := sumOfWords(b[:ipLen]); got != 0xffff {
+			t.Errorf("payload of %d: sum of the IP header: got %#x, want ffff", len(payload), got)
+		}
+		pseudo := append([]byte{0, 17, 0, 0}, b[12:20]...)
+		binary.BigEndian.PutUint16(pseudo[2:], uint16(udpLen+len(payload)))
+		if got := sumOfWords(append(append(pseudo, b[ipLen:]...), payload...)); got != 0xffff {
+			t.Errorf("payload of %d: sum of all: got %#x, want ffff", len(payload), got)
+		}
+		if from, got := udpPayload(append(b, payload...), 68); string(got) != payload || from != netip.MustParseAddrPort("10.77.0.1:67") {
+			t.Errorf("payload of %d: got %q from %v", len(payload), got, from)
 		}
 	}
+}
+
+// sumOfWords is the ones' complement sum of 16-bit words.
+func sumOfWords(b []byte) (sum uint32) {
+	if len(b)%2 != 0 {
+		b = append(b, 0)
+	}
+	for ; len(b) > 0; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+		sum = sum&0xffff + sum>>16
+	}
+	return sum
 }

@@ -323,6 +323,7 @@ func FuzzParse(f *testing.F) {
 		if r.parse(b) != nil {
 			return
 		}
+		r.link = newLink(nowhere{}, "eth0", ServerPort)
 		var p reply
 		p.start(&r, Offer, serverAddr)
 		p.addLease(&r, &sub, serverAddr, time.Hour)
@@ -371,13 +372,13 @@ func TestParseAgreesWithCodec(t *testing.T) {
 
 func FuzzDecodeRecord(f *testing.F) {
 	r := record{addr: number(serverAddr), key: key{1, macID(m1)}, state: Bound, start: 1, expires: 2, said: &said{"x", "y"}}
-	f.Add(r.put().Value)
+	f.Add(r.append(nil))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		r, err := decodeRecord(1, value)
 		if err != nil {
 			return
 		}
-		again, err := decodeRecord(1, r.put().Value)
+		again, err := decodeRecord(1, r.append(nil))
 		if err != nil || again.key != r.key || again.expires != r.expires || again.view() != r.view() {
 			t.Errorf("got %+v, want %+v (%v)", again, r, err)
 		}

@@ -162,13 +162,15 @@ const piMenu = "\x06\x01\x03" + "\x0a\x04\x00PXE" + "\x09\x14\x00\x00\x11Raspber
 
 // sizeLimit is the largest payload r's client takes. Option 57 counts the IP
 // and UDP headers for some clients and not for others; subtracting them is
-// right under both readings. OVMF claims 65280 in its REQUEST.
+// right under both readings. OVMF claims 65280 in its REQUEST. No reply is sent
+// in fragments, which firmware does not put together.
 func sizeLimit(r *request) int {
 	b := r.opts.get(optMaxSize)
 	if len(b) != 2 {
 		return safeReply
 	}
-	return min(max(int(uint16At(b, 0)), safeReply+udpHeaders)-udpHeaders, maxReply)
+	most := min(maxReply, r.link.conn().MTU()-udpHeaders)
+	return min(max(int(uint16At(b, 0)), safeReply+udpHeaders)-udpHeaders, most)
 }
 
 // marshal closes p within the limit of r's client. Left out is first what was

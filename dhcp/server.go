@@ -29,7 +29,7 @@ const (
 )
 
 // A Store makes lease changes durable: when Apply returns nil they are on
-// disk, all of them.
+// disk, all of them. It keeps no part of its argument.
 type Store interface {
 	Apply([]store.Change) error
 }
@@ -47,6 +47,7 @@ type Server struct {
 	open              sync.RWMutex // held to order a commit from outside; guards closed and the making of commits
 	closed            bool
 	commits           chan []acknowledgement
+	spent             chan []acknowledgement // to use again
 	limit             *limiter
 	prober            *prober
 	clock             clock
@@ -54,6 +55,7 @@ type Server struct {
 	rivals            rivals
 	surveys           surveys
 	unsent, exhausted seldom
+	unwritten         seldom
 }
 
 // recover opens the socket of a link anew after it has failed: an interface
@@ -220,7 +222,8 @@ func (s *Server) receivers(l *link) int {
 func (s *Server) setDefaults() {
 	s.open.Lock()
 	defer s.open.Unlock()
-	s.commits, s.limit, s.prober = make(chan []acknowledgement, queueLen), newLimiter(), newProber()
+	s.commits, s.spent = make(chan []acknowledgement, queueLen), make(chan []acknowledgement, queueLen)
+	s.limit, s.prober = newLimiter(), newProber()
 	s.clock = newClock(s.Leases.Newest())
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
@@ -264,7 +267,7 @@ func (s *Server) receive(ctx context.Context, l *link) error {
 		out.flush()
 		if len(out.acks) > 0 {
 			s.commits <- out.acks
-			out.acks = nil
+			out.acks = s.blank()
 		}
 	}
 }
@@ -324,21 +327,24 @@ func looksLikeDiscover(b []byte) bool {
 // then sends their ACKs.
 func (s *Server) commitLoop() {
 	var out outbox
+	var batch []acknowledgement
+	var changed []uint32
 	var changes []store.Change
-	for batch := range s.commits {
-		batch = s.gather(batch)
-		changes = changes[:0]
+	var buf []byte
+	for first := range s.commits {
+		batch = s.gather(batch[:0], first)
+		changed = changed[:0]
 		for i := range batch {
-			changes = append(changes, batch[i].changes...)
+			changed = append(changed, batch[i].changed...)
 		}
-		s.Leases.current(changes)
+		changes, buf = s.Leases.Records(changes[:0], buf[:0], changed)
 		start := time.Now()
 		err := s.Store.Apply(changes)
 		s.Metrics.committed(len(batch), time.Since(start), err)
 		if err != nil {
-			s.Log.Error("leases not on disk, so not acknowledged", "leases", len(batch), "err", err)
+			s.lost(len(batch), err)
 		} else {
-			s.Leases.committed(changes)
+			s.Leases.committed(changed)
 		}
 		s.settle(batch, &out, err)
 		for i := range batch {
@@ -346,7 +352,15 @@ func (s *Server) commitLoop() {
 				exchanges.Put(batch[i].exchange)
 			}
 		}
+		clear(batch)
 	}
+}
+
+// lost says that leases are not on disk: it is so for everybody at once.
+func (s *Server) lost(leases int, err error) {
+	s.unwritten.Do(s.clock.now(), func() {
+		s.Log.Error("leases not on disk, so not acknowledged; said once a minute", "leases", leases, "err", err)
+	})
 }
 
 // settle tells the clients of a batch. A panic costs them the answer, never the
@@ -367,8 +381,10 @@ func (s *Server) rescue() {
 	}
 }
 
-// gather adds to batch what else waits already.
-func (s *Server) gather(batch []acknowledgement) []acknowledgement {
+// gather adds first to batch, and what else waits already.
+func (s *Server) gather(batch, first []acknowledgement) []acknowledgement {
+	batch = append(batch, first...)
+	s.recycle(first)
 	for len(batch) < commitMax {
 		select {
 		case more, open := <-s.commits:
@@ -376,9 +392,29 @@ func (s *Server) gather(batch []acknowledgement) []acknowledgement {
 				return batch
 			}
 			batch = append(batch, more...)
+			s.recycle(more)
 		default:
 			return batch
 		}
 	}
 	return batch
+}
+
+// recycle keeps memory for receivers to use again.
+func (s *Server) recycle(acks []acknowledgement) {
+	clear(acks)
+	select {
+	case s.spent <- acks[:0]:
+	default:
+	}
+}
+
+// blank returns memory that was used, or none.
+func (s *Server) blank() []acknowledgement {
+	select {
+	case acks := <-s.spent:
+		return acks
+	default:
+		return nil
+	}
 }

@@ -1,11 +1,6 @@
 package dhcp
 
-import (
-	"encoding/binary"
-	"time"
-
-	"bootd/internal/store"
-)
+import "time"
 
 // A Turn is what befell a machine's lease, for programs that follow leases.
 type Turn struct {
@@ -76,15 +71,15 @@ func (l *Leases) turnLocked(what What, r *record) {
 }
 
 // committed notes the leases that began, now that they are on disk.
-func (l *Leases) committed(changes []store.Change) {
+func (l *Leases) committed(written []uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.followed {
 		return
 	}
-	for _, c := range changes {
-		r := l.byAddr[binary.BigEndian.Uint32(c.Key)]
-		if r == nil || c.Value == nil || r.state != Bound {
+	for _, a := range written {
+		r := l.byAddr[a]
+		if r == nil || r.state != Bound {
 			continue
 		}
 		switch {

@@ -19,6 +19,11 @@
 //	POST /checkin/booted                        the booted system reports back (leased addresses only)
 //	GET  /report?step=&err=                     a script reports a failure (leased addresses only)
 //	GET  /t/<token>/<document>                  a document of a payload (the bearer of the ticket only)
+//	GET  /payload/<document>                    the same, without a ticket (the holder of the lease only)
+//	GET  /meta-data?key=, /user-data, POST /phone-home/<id>
+//	                                            those of metal-basecamp (the holder of the lease only)
+//	GET  /get/... of Host metaldata, /latest/... of Host 169.254.169.254
+//	                                            metadata for a first boot (the holder of the lease only)
 //	GET  /media/<token>/<node>-<kind>.iso        a CD image for the virtual drive of a BMC, while its token is good
 //	GET  /healthz, /metrics
 //

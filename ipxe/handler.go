@@ -203,7 +203,7 @@ func (h *handler) serve(w *meter, c *call) error {
 		return h.checkIn(w, c)
 	case report:
 		return h.report(w, c)
-	case document:
+	case document, held, metadata, basecamp:
 		return h.payload(w, c)
 	case medium:
 		return h.media(w, c)

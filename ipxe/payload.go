@@ -3,9 +3,11 @@ package ipxe
 import (
 	"cmp"
 	"errors"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"bootd/deploy"
@@ -14,12 +16,31 @@ import (
 	"bootd/internal/timeline"
 )
 
-// A PayloadRequest asks for a document of a ticket.
+// A Via is how a document is asked for.
+type Via uint8
+
+// The ways.
+const (
+	ViaTicket   Via = iota // by a URL that holds a ticket
+	ViaLease               // by the lease alone, under /payload/
+	ViaMetadata            // the same, as the metadata of a cloud: for a first boot only
+	ViaBasecamp            // the same, as of metal-basecamp: as often as the node likes
+)
+
+// A PayloadRequest asks for a document.
 type PayloadRequest struct {
-	Token    string // as in the URL; not for any log
+	Via      Via
+	Token    string // for ViaTicket, as in the URL; not for any log
 	Document string // its name
+	Cloud    string // for ViaMetadata: the host that was asked
 	Peer     netip.Addr
 	Server   string // host or host:port the machine reaches us at
+
+	// What the client says of itself (Anaconda's inst.ks.sendmac and
+	// inst.ks.sendsn). It can only take away: who does not have the lease
+	// gets nothing by it.
+	MACs   []node.MAC
+	Serial string
 }
 
 // A PayloadAnswer is what becomes of a PayloadRequest.
@@ -58,7 +79,10 @@ func (h *handler) payload(w *meter, c *call) error {
 		return refuse(http.StatusNotFound, "%q: no such file", c.path)
 	}
 	begin := time.Now()
-	a := h.Payload(PayloadRequest{c.token, c.file, c.addr, c.server}, c.Method == http.MethodHead)
+	a := h.Payload(payloadRequest(c), c.Method == http.MethodHead)
+	if a.Verdict == deploy.Granted && a.Err == nil {
+		lookup(c, &a)
+	}
 	if a.Err == nil {
 		h.sendPayload(w, c, a)
 	}
@@ -85,6 +109,85 @@ func (h *handler) payload(w *meter, c *call) error {
 		return refuse(http.StatusServiceUnavailable, "document cannot be given out now, ask again")
 	}
 	return nil
+}
+
+// vias are the ways of the kinds of targets.
+var vias = map[kind]Via{document: ViaTicket, held: ViaLease, metadata: ViaMetadata, basecamp: ViaBasecamp}
+
+func payloadRequest(c *call) PayloadRequest {
+	r := PayloadRequest{Via: vias[c.kind], Token: c.token, Document: c.file, Peer: c.addr, Server: c.server}
+	if r.Via == ViaMetadata {
+		r.Cloud = hostOf(c.Host)
+	}
+	r.MACs, r.Serial = provisioning(c.Header)
+	return r
+}
+
+// maxNICs is how many X-RHN-Provisioning-MAC- headers are read.
+const maxNICs = 32
+
+// provisioning reads what Anaconda sends of a machine: "eth0 52:54:00:aa:bb:01"
+// for each of its NICs, and its serial number
+// (dracut/anaconda-ks-sendheaders.sh).
+func provisioning(h http.Header) (macs []node.MAC, serial string) {
+	for i := range maxNICs {
+		words := strings.Fields(h.Get("X-RHN-Provisioning-MAC-" + strconv.Itoa(i)))
+		if len(words) != 2 {
+			break
+		}
+		if mac, err := node.ParseMAC(words[1]); err == nil {
+			macs = append(macs, mac)
+		}
+	}
+	return macs, strings.TrimSpace(h.Get("X-System-Serial-Number"))
+}
+
+// lookup narrows an answer to the value that ?key=a.b.c asks for, as
+// metal-basecamp does for its meta-data.
+func lookup(c *call, a *PayloadAnswer) {
+	way := c.URL.Query().Get("key")
+	if c.kind != basecamp || c.file != "meta-data" || way == "" {
+		return
+	}
+	value, err := payload.Lookup(a.Body, way)
+	if err != nil {
+		a.Verdict, a.Reason = deploy.Unknown, "there is no key "+strconv.Quote(wireText(way))
+	}
+	a.Body = value
+}
+
+// The hosts that the clients of clouds ask for metadata. A name proves nothing:
+// it only says in which form the answer has to be.
+const (
+	metaldataHost = "metaldata"
+	linkLocalHost = "169.254.169.254"
+)
+
+// metadataFile returns the document that a path of such a host is (yip,
+// provider_metaldata.go, provider_aws.go and provider_openstack.go). Those of
+// other clouds are not there, so that their providers find that they are
+// elsewhere.
+func metadataFile(host string, e []string) (string, bool) {
+	path := strings.Join(e, "/")
+	switch hostOf(host) + "/" + path {
+	case metaldataHost + "/get/meta/hostname", linkLocalHost + "/latest/meta-data/hostname", linkLocalHost + "/latest/meta-data/local-hostname":
+		return "hostname", true
+	case metaldataHost + "/get/meta/machine-id", linkLocalHost + "/latest/meta-data/instance-id":
+		return "instance-id", true
+	case metaldataHost + "/get/user", linkLocalHost + "/latest/user-data":
+		return "user-data", true
+	case metaldataHost + "/get/meta/authorized-keys", linkLocalHost + "/latest/meta-data/public-keys/0/openssh-key":
+		return "authorized-keys", true
+	}
+	return "", false
+}
+
+// hostOf is the host of a Host header.
+func hostOf(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(host)
 }
 
 // sendPayload sends a document, or what stands for one. No cache may keep it,

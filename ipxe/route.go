@@ -33,6 +33,9 @@ const (
 	checkIn
 	grubFile
 	document
+	held
+	metadata
+	basecamp
 	medium
 	report
 	health
@@ -111,6 +114,9 @@ func parse(r *http.Request) (target, error) {
 		return target{}, refuse(http.StatusBadRequest, "path has a character or an element that is not allowed")
 	}
 	t := match(elems)
+	if file, ok := metadataFile(r.Host, elems); ok {
+		t = target{kind: metadata, file: file}
+	}
 	if grub, ok := ParseGRUBFile(strings.Join(elems, "/")); ok {
 		t = target{kind: grubFile, grub: grub}
 	}
@@ -133,6 +139,9 @@ func honest(path, escaped string) bool {
 func match(e []string) target {
 	switch len(e) {
 	case 1:
+		if e[0] == "meta-data" || e[0] == "user-data" {
+			return target{kind: basecamp, file: e[0]}
+		}
 		return target{kind: top[e[0]]}
 	case 2:
 		return matchPair(e[0], e[1])
@@ -163,6 +172,10 @@ func matchPair(dir, name string) target {
 		return target{kind: loader, file: name}
 	case dir == "checkin" && isCheckIn(name):
 		return target{kind: checkIn, file: name}
+	case dir == "phone-home": // of metal-basecamp: an instance-id is last
+		return target{kind: checkIn, file: "phone-home"}
+	case dir == "payload" && payload.IsDocument(name):
+		return target{kind: held, file: name}
 	case Reserved(dir) || !node.ValidName(dir):
 		return target{}
 	case name == "script.ipxe":

@@ -75,6 +75,7 @@ type daemon struct {
 	tree    *links.Tree
 	events  *timeline.Log
 	tickets *deploy.Tickets
+	clouds  clouds
 	records *deploy.Records
 	reports *store.Table // last texts of the nodes
 	media   *deploy.Media
@@ -271,7 +272,7 @@ func (d *daemon) bindHTTP() error {
 		d.onClose("http", l.Close)
 		d.http = append(d.http, bound[net.Listener]{a, newFairListener(l, maxConnections, maxPerClient)})
 	}
-	return nil
+	return d.bindMetadata()
 }
 
 func (d *daemon) bindAdmin() (err error) {

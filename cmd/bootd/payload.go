@@ -55,36 +55,197 @@ func stageOf(d deploy.Decision) deploy.Stage {
 	return deploy.StageBoot
 }
 
-// payload answers for a document. It is rendered before the ticket is used, so
-// that a document that cannot be rendered can be fetched once it can.
+// payload answers for a document.
 func (d *daemon) payload(r ipxe.PayloadRequest, peek bool) ipxe.PayloadAnswer {
-	asker := d.bearer(r.Peer)
+	w, asker := d.world.Load(), d.bearer(r.Peer)
+	switch r.Via {
+	case ipxe.ViaTicket:
+		return d.byTicket(w, r, asker, peek)
+	case ipxe.ViaBasecamp:
+		return d.byBasecamp(w, r, asker)
+	}
+	return d.byLease(w, r, asker, peek)
+}
+
+// byTicket answers who has a URL with a ticket. The document is rendered before
+// the ticket is used, so that one that cannot be rendered can be fetched once
+// it can.
+func (d *daemon) byTicket(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, peek bool) ipxe.PayloadAnswer {
+	n, known := w.inv.ByName(asker.Node)
+	if known {
+		r.Document = payload.Alias(n.Payload.Family, r.Document, r.Peer, asker.MAC)
+	}
 	u := d.tickets.Look(time.Now(), r.Token, asker, r.Document)
 	a := ipxe.PayloadAnswer{Verdict: u.Verdict, Node: u.Ticket.Node, MAC: u.Ticket.MAC, Ticket: u.ID, Reason: u.Reason}
 	if u.Verdict != deploy.Granted {
 		return a
 	}
-	w := d.world.Load()
-	n, ok := w.inv.ByName(u.Ticket.Node)
-	if !ok || n.Payload.IsZero() {
+	p := payloadOf(n, u.Stage) // a ticket that is granted is of a node
+	switch {
+	case p.IsZero():
 		a.Verdict, a.Reason = deploy.Gone, "the node has no payload any more"
+	case !u.Stage.Open(d.records.Get(n.Name)):
+		a.Verdict, a.Reason = deploy.Gone, "the node is past stage "+string(u.Stage)
+	case !slices.Contains(payload.Documents(p), r.Document):
+		a.Verdict, a.Reason = deploy.Unknown, "payload of family "+p.Family+" has no such document"
+	}
+	if a.Verdict != deploy.Granted {
 		return a
 	}
-	if !slices.Contains(payload.Documents(n.Payload), r.Document) {
-		a.Verdict, a.Reason = deploy.Unknown, "payload of family "+n.Payload.Family+" has no such document"
+	if a.Body, a.Err = d.render(w, n, p, r); a.Err != nil || peek {
+		a.Type = payload.TypeOf(p.Family, r.Document)
 		return a
 	}
-	docs, err := payload.Render(n.Payload, d.payloadData(w, n, r.Server))
-	if err != nil {
-		a.Err = fmt.Errorf("%s: see bootctl payload check", places(err))
+	a.Type = payload.TypeOf(p.Family, r.Document)
+	if a.Err = d.siteGiven(n.Name, u.Stage); a.Err != nil {
 		return a
 	}
-	a.Body, a.Type = docs[r.Document], payload.TypeOf(n.Payload.Family, r.Document)
-	if peek {
-		return a
-	}
-	u, err = d.tickets.Take(time.Now(), r.Token, asker, r.Document)
+	u, err := d.tickets.Take(time.Now(), r.Token, asker, r.Document)
 	a.Verdict, a.Reason, a.Err, a.Done = u.Verdict, u.Reason, err, u.Done
+	return a
+}
+
+// render renders one document. The error quotes no template.
+func (d *daemon) render(w *world, n *node.Node, p node.Payload, r ipxe.PayloadRequest) ([]byte, error) {
+	docs, err := payload.Render(p, d.payloadData(w, n, r.Server))
+	if err != nil {
+		return nil, fmt.Errorf("%s: see bootctl payload check", places(err))
+	}
+	return docs[r.Document], nil
+}
+
+// siteGiven keeps that the first boot has its site data, before it has it.
+func (d *daemon) siteGiven(name string, stage deploy.Stage) error {
+	if stage != deploy.StageSite {
+		return nil
+	}
+	_, _, err := d.sign(name, deploy.Sign{Kind: deploy.SiteGiven})
+	return err
+}
+
+// payloadOf returns the payload of a node at a stage.
+func payloadOf(n *node.Node, stage deploy.Stage) node.Payload {
+	switch {
+	case n == nil:
+		return node.Payload{}
+	case stage == deploy.StageSite:
+		return n.Site
+	}
+	return n.Payload
+}
+
+// byLease answers who was given no URL: an installer from a medium of its own,
+// or the first boot of what was installed. It gets what its boot script would
+// lead it to, and no more.
+func (d *daemon) byLease(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, peek bool) ipxe.PayloadAnswer {
+	a := ipxe.PayloadAnswer{Node: asker.Node, MAC: asker.MAC}
+	n, ok := w.inv.ByName(asker.Node)
+	if !ok {
+		a.Reason = fmt.Sprintf("%v holds no lease of a node", asker.Addr)
+		return a
+	}
+	if a.Reason = contradicts(w, n, asker, r); a.Reason != "" {
+		a.Verdict = deploy.Foreign
+		return a
+	}
+	stage, ok := d.stageNow(w, n)
+	if p := payloadOf(n, stage); !ok || p.IsZero() || r.Via == ipxe.ViaMetadata && stage != deploy.StageSite {
+		a.Verdict, a.Reason = deploy.Gone, "the node is at no stage at which it fetches documents"
+		return a
+	}
+	if r.Via == ipxe.ViaMetadata {
+		if server, ok := w.subnetServer(r.Peer); ok { // the node does not know us by a link-local address later on
+			r.Server = server
+		}
+		if !d.clouds.is(n.Name, r.Cloud, d.records.Get(n.Name).Installs) {
+			a.Verdict, a.Reason = deploy.Gone, "the node is answered by another name already"
+			return a
+		}
+		if text, ok := metadata(n, r.Document, d.payloadData(w, n, r.Server)); ok {
+			a.Verdict, a.Body = deploy.Granted, []byte(text)
+			return a
+		}
+	}
+	p := payloadOf(n, stage)
+	r.Document = payload.Alias(p.Family, r.Document, r.Peer, asker.MAC)
+	if !slices.Contains(payload.Documents(p), r.Document) {
+		a.Reason = "payload of family " + p.Family + " has no such document"
+		return a
+	}
+	token, err := d.tickets.Hold(time.Now(), asker, stage, terms(p), r.Document)
+	if err != nil {
+		a.Verdict, a.Err = deploy.Granted, fmt.Errorf("payload: %w", err)
+		return a
+	}
+	r.Token = token.Reveal()
+	if a := d.byTicket(w, r, asker, true); peek || a.Err != nil || len(a.Body) == 0 && r.Document == "authorized-keys" {
+		if a.Err == nil && len(a.Body) == 0 {
+			a.Verdict, a.Reason = deploy.Unknown, "the payload has no such document"
+		}
+		return a
+	}
+	return d.byTicket(w, r, asker, false)
+}
+
+// stageNow returns the stage that a node is at, and whether there is one.
+func (d *daemon) stageNow(w *world, n *node.Node) (deploy.Stage, bool) {
+	rec := d.records.Get(n.Name)
+	if rec.SiteOpen() && !n.Site.IsZero() {
+		return deploy.StageSite, true
+	}
+	if rec.Phase == deploy.Installing {
+		return deploy.StageInstall, true
+	}
+	dec := d.next(w, n, time.Now())
+	return stageOf(dec), dec.Action == deploy.Boot && !dec.Install && dec.Payload != ""
+}
+
+// contradicts says why what a client says of itself is not the node that holds
+// its lease; empty: nothing does.
+func contradicts(w *world, n *node.Node, asker deploy.Bearer, r ipxe.PayloadRequest) string {
+	for _, mac := range r.MACs {
+		if other, ok := w.inv.ByMAC(mac); ok && other.Name != n.Name {
+			return fmt.Sprintf("%v holds the lease of %s, and sends a MAC of another node", asker.Addr, n.Name)
+		}
+	}
+	switch {
+	case len(r.MACs) > 0 && !slices.Contains(r.MACs, asker.MAC):
+		return fmt.Sprintf("%v holds a lease, and its MAC is not among those that the client sends", asker.Addr)
+	case r.Serial != "" && n.Serial != "" && r.Serial != n.Serial:
+		return fmt.Sprintf("%v holds the lease of %s, and sends another serial number", asker.Addr, n.Name)
+	}
+	return ""
+}
+
+// metadata returns what is no document of a payload.
+func metadata(n *node.Node, name string, data payload.Data) (string, bool) {
+	switch name {
+	case "hostname":
+		return n.Name, true
+	case "instance-id":
+		return data.InstanceID(), true
+	}
+	return "", false
+}
+
+// byBasecamp answers a node of source 004 as metal-basecamp does: whenever it
+// asks, for as long as it is to boot its release.
+func (d *daemon) byBasecamp(w *world, r ipxe.PayloadRequest, asker deploy.Bearer) ipxe.PayloadAnswer {
+	a := ipxe.PayloadAnswer{Node: asker.Node, MAC: asker.MAC}
+	n, ok := w.inv.ByName(asker.Node)
+	switch {
+	case !ok:
+		a.Reason = fmt.Sprintf("%v holds no lease of a node", asker.Addr)
+		return a
+	case n.Payload.Family != node.Basecamp:
+		a.Reason = "the node has no payload of family " + node.Basecamp
+		return a
+	case d.next(w, n, time.Now()).Action != deploy.Boot:
+		a.Verdict, a.Reason = deploy.Gone, "the node is not to boot its release"
+		return a
+	}
+	a.Verdict, a.Type = deploy.Granted, payload.TypeOf(node.Basecamp, r.Document)
+	a.Body, a.Err = d.render(w, n, n.Payload, r)
 	return a
 }
 

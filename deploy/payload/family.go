@@ -1,6 +1,8 @@
 package payload
 
 import (
+	"fmt"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -81,6 +83,7 @@ var families = []Family{
 	{Name: node.Kairos, Documents: []Document{
 		{Name: "user-data", Type: yamlText, Required: true, check: checkKairos},
 		{Name: "meta-data", Type: plainText, Default: defaultMeta, check: checkMapping},
+		{Name: "authorized-keys", Type: plainText}, // for the clouds' way only
 	}, TTL: installTTL, Repeat: installTTL, args: []string{"config_url=URL/user-data"}},
 	// Ignition asks for ever, and again when what it got did not parse.
 	{Name: node.Ignition, Documents: single("config.ign", ignition, checkIgnition), TTL: installTTL, Repeat: bootTTL,
@@ -166,6 +169,22 @@ func documents(p node.Payload) []Document {
 
 // escape makes a path literal for filepath.Glob.
 var escape = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
+
+// Alias returns the document that a client means by a name. AutoYaST, given a
+// directory, looks in it for its address in hexadecimal, for that with a digit
+// less each time, for its MAC without separators, and for "default"
+// (AutoInstallRules.rb, CreateDefault). It asks for its own, so it gets its own.
+func Alias(family, name string, addr netip.Addr, mac node.MAC) string {
+	if family != node.AutoYaST || !addr.Unmap().Is4() {
+		return name
+	}
+	hex := fmt.Sprintf("%X", addr.Unmap().AsSlice())
+	own := strings.ReplaceAll(mac.String(), ":", "")
+	if name == "default" || strings.EqualFold(name, own) || strings.HasPrefix(hex, name) {
+		return "autoinst.xml"
+	}
+	return name
+}
 
 // TypeOf returns the Content-Type of a document.
 func TypeOf(family, document string) string {

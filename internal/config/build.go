@@ -52,7 +52,7 @@ func (b *builder) config(r raw) *Config {
 			Format: Format(b.word(top.key("log", "format"), r.Log.Format, formats[:]...)),
 		},
 		Admin: Admin{Socket: b.path(top.key("admin", "socket"), r.Admin.Socket, "/run/bootd/bootd.sock")},
-		HTTP:  HTTP{Port: b.port(top.key("http", "port"), r.HTTP.Port, 80)},
+		HTTP:  HTTP{Port: b.port(top.key("http", "port"), r.HTTP.Port, 80), Metadata: b.boolean(top.key("http", "metadata"), r.HTTP.Metadata, false)},
 		TFTP: TFTP{
 			Enabled: b.boolean(top.key("tftp", "enabled"), r.TFTP.Enabled, true),
 			Port:    b.port(top.key("tftp", "port"), r.TFTP.Port, 69),

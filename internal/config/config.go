@@ -113,7 +113,8 @@ type Admin struct {
 
 // An HTTP is the listener of the boot plane.
 type HTTP struct {
-	Port uint16
+	Port     uint16
+	Metadata bool // answer first boots at 169.254.169.254 port 80 too
 }
 
 // A TFTP is the TFTP listener.

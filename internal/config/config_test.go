@@ -43,7 +43,7 @@ func TestReference(t *testing.T) {
 		Root: "/var/www", State: "/var/lib/bootd", Loaders: "/usr/lib/ipxe", Loader: node.LoaderSNPOnly, Retries: 10, Signers: "/etc/bootd/signers.pub",
 		Log:   Log{slog.LevelInfo, Text},
 		Admin: Admin{"/run/bootd/bootd.sock"},
-		HTTP:  HTTP{80}, TFTP: TFTP{true, 69},
+		HTTP:  HTTP{80, true}, TFTP: TFTP{true, 69},
 		Leases: Leases{"/run/bootd/dnsmasq.leases", []string{"/usr/local/sbin/lease-changed"}},
 		Subnets: []Subnet{{
 			Interface: "eth1", Prefix: netip.MustParsePrefix("10.1.0.0/16"), Server: addr("10.1.0.1"),

@@ -30,7 +30,8 @@ type (
 		Socket string `yaml:"socket"`
 	}
 	rawHTTP struct {
-		Port string `yaml:"port"`
+		Port     string `yaml:"port"`
+		Metadata string `yaml:"metadata"`
 	}
 	rawTFTP struct {
 		Enabled string `yaml:"enabled"`

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 //
 //	<dir>/lock          held while the journal is open
 //	<dir>/<n>.journal   batches of changes; the highest n is being written
+//	<dir>/spare.new     the file after that one, while it is not needed
 //
 // A file begins with the line "bootd journal 1" and holds batches:
 //
@@ -31,8 +33,9 @@ import (
 //	check   uint32, CRC-32C of body
 //	body    changes: uvarint key length, key, uvarint value length plus one, value
 //
-// A value length of zero removes the key. Replaying all files in the order of
-// their numbers gives the records. When the files hold mostly what was changed
+// and after these perhaps zeros, which are room that was not used. A value
+// length of zero removes the key. Replaying all files in the order of their
+// numbers gives the records. When the files hold mostly what was changed
 // since, the live records are rewritten into one new file beside them, which
 // then replaces them by rename.
 //
@@ -46,14 +49,19 @@ type Journal struct {
 	lock *os.File
 
 	mu     sync.Mutex // guards all following fields
+	disk   *syncer
 	file   *os.File
 	number int
-	size   int64 // of the file being written, in bytes
+	size   int64 // of what was written to the file, in bytes
+	room   int64 // up to where the file is zeros on disk: see spare
 	buf    []byte
 	broken error // once a write has failed no later one may succeed on the same file
 
-	compactAt  int64 // size at which to rewrite
-	compacting sync.WaitGroup
+	spare      *os.File // nil: not ready
+	prepared   bool     // a spare was begun since the file was
+	written    int64    // bytes since the last rewrite
+	compactAt  int64    // of these at which to rewrite
+	background sync.WaitGroup
 }
 
 // ErrDamaged is returned when a journal or a store holds what was never
@@ -79,8 +87,9 @@ func OpenJournal(dir string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, lock: lock, compactAt: minCompact}
+	j := &Journal{dir: dir, lock: lock, compactAt: minCompact, disk: newSyncer()}
 	if err := j.open(); err != nil {
+		j.disk.Close()
 		lock.Close()
 		return nil, err
 	}
@@ -104,7 +113,7 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// open cuts a torn end off the last file and starts a new one: nothing is ever
+// open cuts a torn or unused end off the last file and starts a new one: nothing is ever
 // appended after a crash's leftovers. Replay checks the other files.
 func (j *Journal) open() error {
 	if err := j.sweep(); err != nil {
@@ -117,7 +126,7 @@ func (j *Journal) open() error {
 	if len(numbers) > 0 {
 		j.number = numbers[len(numbers)-1]
 		end, err := replay(j.path(j.number), func(Change) error { return nil })
-		if errors.Is(err, errTorn) {
+		if err == nil || errors.Is(err, errTorn) {
 			err = truncate(j.path(j.number), end)
 		}
 		if err != nil {
@@ -127,7 +136,7 @@ func (j *Journal) open() error {
 	return j.next()
 }
 
-// sweep removes what an interrupted rewrite left.
+// sweep removes what an interrupted rewrite left, and the spare.
 func (j *Journal) sweep() error {
 	names, err := filepath.Glob(filepath.Join(j.dir, "*.new"))
 	for _, name := range names {
@@ -154,26 +163,34 @@ func (j *Journal) numbers() (list []int, err error) {
 
 func (j *Journal) path(n int) string { return filepath.Join(j.dir, strconv.Itoa(n)+".journal") }
 
-// next starts the file with the next number.
-func (j *Journal) next() error {
-	f, err := create(j.path(j.number + 1))
+// next goes on in the file with the next number: the spare, or else a new one.
+func (j *Journal) next() (err error) {
+	path, f, room := j.path(j.number+1), j.spare, int64(spareSize)
+	if f != nil {
+		err = os.Rename(j.sparePath(), path)
+	} else {
+		f, err = create(path)
+		room = 0
+	}
 	if err != nil {
 		return err
 	}
 	if err := syncDir(j.dir); err != nil {
 		f.Close()
-		return err
+		j.spare = nil
+		return errors.Join(err, os.Remove(path))
 	}
 	if j.file != nil {
 		j.file.Close()
 	}
-	j.file, j.number, j.size = f, j.number+1, int64(len(journalMagic))
+	j.file, j.number, j.size, j.room = f, j.number+1, int64(len(journalMagic)), room
+	j.spare, j.prepared = nil, false
 	return nil
 }
 
 // create makes an empty journal file.
 func create(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -199,10 +216,10 @@ func syncDir(dir string) error {
 
 // Close waits for a rewrite under way and closes the journal.
 func (j *Journal) Close() error {
-	j.compacting.Wait()
+	j.background.Wait()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return errors.Join(j.file.Close(), j.lock.Close())
+	return errors.Join(j.dropSpareLocked(), j.file.Truncate(j.size), j.file.Close(), j.disk.Close(), j.lock.Close())
 }
 
 // Apply makes all changes durable as one batch. After an error the file it
@@ -219,26 +236,33 @@ func (j *Journal) Apply(changes []Change) error {
 	j.buf = appendBatch(j.buf[:0], changes)
 	if err := j.writeLocked(); err != nil {
 		j.broken = err
-		return fmt.Errorf("%s: %w", j.file.Name(), err)
+		return fmt.Errorf("%s: %w", j.path(j.number), err)
 	}
 	j.size += int64(len(j.buf))
-	if j.size >= j.compactAt {
+	j.written += int64(len(j.buf))
+	if j.written >= j.compactAt {
 		j.startCompactLocked()
 	}
+	j.prepareLocked()
 	return nil
 }
 
 func (j *Journal) writeLocked() error {
-	if _, err := j.file.Write(j.buf); err != nil {
+	if j.spare != nil && j.size+int64(len(j.buf)) > j.room {
+		if err := j.next(); err != nil {
+			return err
+		}
+	}
+	if _, err := j.file.WriteAt(j.buf, j.size); err != nil {
 		return err
 	}
-	return unix.Fdatasync(int(j.file.Fd()))
+	return j.disk.sync(j.file)
 }
 
 // repairLocked cuts a file that failed back to what was acknowledged, and goes
 // on in a new one.
 func (j *Journal) repairLocked() error {
-	if err := truncate(j.file.Name(), j.size); err != nil {
+	if err := truncate(j.path(j.number), j.size); err != nil {
 		return err
 	}
 	if err := j.next(); err != nil {
@@ -254,6 +278,9 @@ func truncate(path string, size int64) error {
 		return err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() == size {
+		return err
+	}
 	if err := f.Truncate(size); err != nil {
 		return err
 	}
@@ -316,7 +343,7 @@ func (j *Journal) collect(n int, live map[string][]byte) error {
 var errTorn = errors.New("ends with a torn batch")
 
 // replay calls visit for every change in a file and returns where its last
-// whole batch ends.
+// whole batch ends, which is the end of the file but for zeros.
 func replay(path string, visit func(Change) error) (end int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -335,6 +362,9 @@ func replay(path string, visit func(Change) error) (end int64, err error) {
 		body, err := readBatch(r, info.Size()-end)
 		if errors.Is(err, errBad) {
 			err = judge(f, end)
+		}
+		if err == errUnused {
+			return end, nil
 		}
 		if err == nil {
 			err = changes(body, visit)
@@ -395,16 +425,23 @@ func batchLength(head []byte) (int64, bool) {
 	return int64(length), length <= maxBatch && check == crc32.Checksum(head[:4], castagnoli)
 }
 
+// errUnused is returned by judge for room that was not used.
+var errUnused = errors.New("nothing but zeros")
+
 // judge tells a torn batch at start from a damaged one: after a torn batch
 // nothing was written any more, so a whole one that follows was acknowledged.
 func judge(f *os.File, start int64) error {
-	if _, err := f.Seek(start+1, io.SeekStart); err != nil {
+	if _, err := f.Seek(start, io.SeekStart); err != nil {
 		return err
 	}
 	tail, err := io.ReadAll(f)
 	if err != nil {
 		return err
 	}
+	if len(bytes.Trim(tail, "\x00")) == 0 {
+		return errUnused
+	}
+	tail = tail[1:]
 	for i := 0; i+batchHeader <= len(tail); i++ {
 		if length, ok := batchLength(tail[i:]); ok && length > 0 && length <= int64(len(tail)-i-batchHeader) {
 			body := tail[i+batchHeader:][:length]
@@ -455,17 +492,17 @@ func field(b []byte, bias uint64) (value, rest []byte, ok bool) {
 // background.
 func (j *Journal) startCompactLocked() {
 	sealed := j.number
+	j.written = 0
 	if err := j.next(); err != nil {
-		j.compactAt = j.size + minCompact // the disk is full: go on, and try again later
-		return
+		return // the disk is full: go on, and try again later
 	}
 	j.compactAt = 1 << 62 // one rewrite at a time
-	j.compacting.Go(func() {
+	j.background.Go(func() {
 		size, err := j.compact(sealed)
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		if err != nil {
-			size = j.size // sealed files stay; nothing is lost but room
+			size = j.written // sealed files stay; nothing is lost but room
 		}
 		j.compactAt = max(minCompact, 2*size)
 	})

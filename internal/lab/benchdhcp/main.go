@@ -16,6 +16,7 @@
 //	benchdhcp                       all of it, about 9 minutes
 //	benchdhcp -quick -only bootd    a first impression, under 2 minutes
 //	benchdhcp -quick -only kea,bootd -parts max -cpuprofile cpu.out
+//	benchdhcp -quick -parts steady -rate 20000    bootd alone, at one rate
 package main
 
 import (
@@ -46,13 +47,17 @@ type options struct {
 	profile        string
 	probe          string // how long bootd asks the network for an address that is new to a client
 	leases         int
+	rate           float64 // of the part steady
 	serverCore     int
 	generatorCore  int
 	nice           int
 }
 
-// The parts of a run, in order.
-var allParts = []string{"max", "held", "overload", "avalanche"}
+// The parts of a run, in order; steady is for those who look for something.
+var (
+	allParts   = []string{"max", "held", "overload", "avalanche"}
+	knownParts = append([]string{"steady"}, allParts...)
+)
 
 // Main runs the benchmark and returns its exit status.
 func Main(args []string, stdout, stderr io.Writer) int {
@@ -86,7 +91,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("benchdhcp", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&only, "only", "kea,bootd,dnsmasq", "servers to measure")
-	f.StringVar(&parts, "parts", strings.Join(allParts, ","), "max: rate of each server; held: with many leases, and restart; overload; avalanche")
+	f.StringVar(&parts, "parts", strings.Join(allParts, ","), "max: rate of each server; held: with many leases, and restart; overload; avalanche; steady: bootd at -rate")
+	f.Float64Var(&o.rate, "rate", 20_000, "exchanges per second of the part steady")
 	f.BoolVar(&o.quick, "quick", false, "shorter runs, fewer leases")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.StringVar(&o.bootd, "bootd", "bin/bootd", "the binary")
@@ -107,7 +113,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			o.leases = 50_000
 		}
 	}
-	err := errors.Join(o.resolve(), known("-only", o.servers, serverNames()), known("-parts", o.parts, allParts))
+	err := errors.Join(o.resolve(), known("-only", o.servers, serverNames()), known("-parts", o.parts, knownParts))
 	if err != nil {
 		fmt.Fprintln(stderr, "benchdhcp:", err)
 	}

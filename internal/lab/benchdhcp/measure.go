@@ -41,7 +41,7 @@ func measure(ctx context.Context, o options, log io.Writer) (r *report, err erro
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"max", m.maxima}, {"held", m.held}, {"overload", m.overload}, {"avalanche", m.avalanches}} {
+	}{{"steady", m.atRate}, {"max", m.maxima}, {"held", m.held}, {"overload", m.overload}, {"avalanche", m.avalanches}} {
 		if !o.has(part.name) {
 			continue
 		}
@@ -143,6 +143,27 @@ func (m *bench) startProfile(ctx context.Context, s *daemon, d time.Duration) {
 			m.sayf("no profile: %v", err)
 		}
 	}()
+}
+
+// atRate runs bootd at the rate asked for.
+func (m *bench) atRate(ctx context.Context) error {
+	s, err := m.fresh(ctx, bootd, small)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	g, err := m.clients(dhcpload.Relay, 0, bootd.many)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	d := m.limits("").Confirm
+	m.startProfile(ctx, s, d)
+	row, err := m.steady(ctx, g, s, m.rate, d)
+	if err == nil {
+		m.Servers = append(m.Servers, *row)
+	}
+	return err
 }
 
 // steady runs a fixed rate.
