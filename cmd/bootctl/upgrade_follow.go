@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -199,7 +200,10 @@ func (f *follower) ended(cmd *cobra.Command, r rollout.Rollout) error {
 	}
 	e := cli.Error{Err: why, Code: partial(count[rollout.Upgraded])}
 	if r.State != rollout.Done {
-		e.Hint = fmt.Sprintf("bootctl why NODE tells its boot; bootctl upgrade resume %s tries again, with --skip-failed without those that failed", r.Role)
+		e.Hint = fmt.Sprintf("bootctl upgrade resume %s tries again, with --skip-failed without those that failed", r.Role)
+		if i := slices.IndexFunc(r.Nodes, func(n rollout.Node) bool { return n.Reason != "" }); i >= 0 {
+			e.Hint = fmt.Sprintf("bootctl why %s tells its boot; %s", r.Nodes[i].Name, e.Hint)
+		}
 	}
 	return e
 }

@@ -10,34 +10,28 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"bootd/artifacts"
 	"bootd/deploy"
 	"bootd/deploy/rollout"
 	"bootd/internal/admin"
-	"bootd/internal/config"
 	"bootd/internal/node"
 )
 
 // boots hears that a node asks for its script and would be told to boot. One
 // that has used up its boots of a new release is put back before it is told.
-// Whoever else looks at its script is not heard, unless the addresses there are
-// another DHCP server's.
+// Whoever else looks at its script is not heard.
 func (d *daemon) boots(w *world, n *node.Node, addr netip.Addr, now time.Time) {
 	if !d.rollouts.heeds(n.Name) {
 		return
 	}
-	name, mac := d.identify(addr)
-	if name != n.Name && (!mac.IsZero() || !w.beside(addr)) {
+	if who, _ := d.identify(addr); who != n.Name {
 		return
 	}
 	if dec := d.next(w, n, now); dec.Action == deploy.Boot {
 		d.rollouts.hear(rollout.Sighting{What: rollout.Asked, Node: n.Name, Release: dec.Release})
 	}
-}
-
-// beside reports whether another DHCP server leases the addresses around addr.
-func (w *world) beside(addr netip.Addr) bool {
-	return slices.ContainsFunc(w.subnets, func(s config.Subnet) bool { return s.Mode == config.Proxy && s.Prefix.Contains(addr) })
 }
 
 // Upgrades implements admin.Backend.
@@ -139,6 +133,9 @@ func (o *rollouts) draft(ctx context.Context, req admin.UpgradeRequest) (u admin
 // bootable reports why the nodes of a rollout could not boot its release.
 func (o *rollouts) bootable(ctx context.Context, r rollout.Rollout) error {
 	w := o.world()
+	if root := o.tree.Root().Name(); unix.Access(root, unix.W_OK) != nil {
+		return fmt.Errorf("root %q: the daemon may not write there, and so link no node: see Following a channel in docs/releases.md", root)
+	}
 	s, err := o.tree.Settings()
 	if err != nil {
 		return err

@@ -62,6 +62,15 @@ func TestUpgrade(t *testing.T) {
 		!strings.Contains(why, "upgrade to 1.2.4, failed: put back to 1.2.3, on which it checked in: it asks for its script again") {
 		t.Errorf("why: got\n%swant that it was put back, and why", why)
 	}
+	metrics, err := s.Run(lab.Deadline(t), "curl", "-s", "http://10.77.0.1/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`{role="kubernetes",state="upgraded"} 1`, `{role="kubernetes",state="back"} 1`, `{role="kubernetes",state="waiting"} 1`} {
+		if !strings.Contains(metrics, "bootd_rollout_nodes"+want+"\n") {
+			t.Errorf("metrics lack bootd_rollout_nodes%s", want)
+		}
+	}
 	s.bootctl("set-links", "--config", s.config) // keeps to it, although 1.2.4 is newer
 	s.wantLinked("1.2.4", "1.2.3", "1.2.3")
 }

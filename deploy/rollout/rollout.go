@@ -194,6 +194,8 @@ func (r *Rollout) observe(n *Node, s Sighting) {
 		n.Trouble = s.Detail
 	case s.What == Asked && n.Phase == Switched && s.Release == r.Release:
 		r.asked(n, s.Time)
+	case s.What == Asked && n.Phase == Switched:
+		n.Reason = "somebody linked it to release " + s.Release // unless more comes
 	case s.What == Booted && n.Phase == Switched && isNew && r.Wait == WaitRegistered && !s.Joined:
 		n.Reason = "it booted and has not registered" // unless more comes
 	case s.What == Booted && n.Phase == Switched && isNew:
@@ -228,7 +230,8 @@ func (r *Rollout) expire(now time.Time) {
 			continue
 		}
 		if n.Boots == 0 {
-			r.fail(n, now, fmt.Sprintf("it did not boot within %v: it never asked for its script, so it was not rebooted, or did not boot from the network", r.Deadline))
+			why := cmp.Or(n.Reason, "it never asked for its script, so it was not rebooted, or did not boot from the network")
+			r.fail(n, now, fmt.Sprintf("it did not boot the release within %v: %s", r.Deadline, why))
 			continue
 		}
 		r.fail(n, now, fmt.Sprintf("it did not check in within %v: %s, the last at %s%s", r.Deadline, boots(n.Boots), n.Asked.UTC().Format("15:04:05 UTC"), after(", ", n.Reason)))

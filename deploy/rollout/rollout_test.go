@@ -121,14 +121,14 @@ func TestObserve(t *testing.T) {
 		{"what it booted instead is told", "+0s, linked m1, asks m1, +1m, asks m1, boots m1 0.9, +1m, asks m1", Failed, "returning waiting waiting",
 			"node m1: it asks for its script again: 2 boots and no check-in, it checked in on release 0.9"},
 		{"a loader that asks twice boots once", "+0s, linked m1, asks m1, asks m1, asks m1, +1m, asks m1, asks m1", Running, "switched waiting waiting", ""},
-		{"no reboot", "+0s, linked m1, +20m", Failed, "returning waiting waiting", "node m1: it did not boot within 20m0s: it never asked for its script, so it was not rebooted"},
+		{"no reboot", "+0s, linked m1, +20m", Failed, "returning waiting waiting", "node m1: it did not boot the release within 20m0s: it never asked for its script, so it was not rebooted"},
 		{"no check-in", "+0s, linked m1, asks m1, +20m", Failed, "returning waiting waiting", "node m1: it did not check in within 20m0s: 1 boot, the last at 02:00:03 UTC"},
 		{"its own word", "+0s, linked m1, asks m1, broken m1", Failed, "returning waiting waiting", "node m1: it reported that it failed: no disk"},
 		{"no room for the link", "+0s, unlinkable m1", Failed, "returning waiting waiting", "node m1: it could not be linked: no room"},
 		{"put back", "+0s, linked m1, broken m1, linked m1", Failed, "put-back waiting waiting", ""},
 		{"not put back yet", "+0s, linked m1, broken m1, unlinkable m1, +5m", Failed, "returning waiting waiting", ""},
 		{"and back on the old release", "+0s, linked m1, broken m1, linked m1, boots m1 1.2.3", Failed, "back waiting waiting", ""},
-		{"too late", "+0s, linked m1, +20m, boots m1 1.2.4, linked m1, boots m1 1.2.4", Failed, "put-back waiting waiting", "did not boot within"},
+		{"too late", "+0s, linked m1, +20m, boots m1 1.2.4, linked m1, boots m1 1.2.4", Failed, "put-back waiting waiting", "did not boot the release within"},
 		{"the second one fails", "+0s, linked m1, boots m1 1.2.4, linked m2, asks m2, broken m2, linked m2, +1h", Failed, "upgraded put-back waiting", "node m2: "},
 		{"stopped", "+0s, linked m1, stop, +1m, boots m1 1.2.4, +1m", Stopped, "upgraded waiting waiting", "by an administrator"},
 		{"stopped, and put back all the same", "+0s, linked m1, stop, +20m, linked m1", Stopped, "put-back waiting waiting", "by an administrator"},
@@ -183,6 +183,19 @@ func TestWaitRegistered(t *testing.T) {
 	}
 }
 
+// Somebody who links a node elsewhere is told, and the node is put back in time.
+func TestLinkedElsewhere(t *testing.T) {
+	r := play(three(t, nil), "+0s, linked m1")
+	r = r.Observe(Sighting{What: Asked, Time: begin.Add(time.Minute), Node: "m1", Release: "1.2.3"})
+	if r.Nodes[0].Boots != 0 {
+		t.Errorf("got %d boots, want none of the new release", r.Nodes[0].Boots)
+	}
+	r = play(r, "+21m")
+	if want := "node m1: it did not boot the release within 20m0s: somebody linked it to release 1.2.3"; r.Reason != want {
+		t.Errorf("got %q, want %q", r.Reason, want)
+	}
+}
+
 // Who boots by himself needs no reboot.
 func TestNeeds(t *testing.T) {
 	for script, want := range map[string]bool{
@@ -219,7 +232,7 @@ func TestBatch(t *testing.T) {
 // What was done to a node before comes late and changes nothing.
 func TestLate(t *testing.T) {
 	r := play(three(t, nil), "+0s, linked m1")
-	for _, x := range []Sighting{{What: Linked, Release: "1.2.3"}, {What: NotLinked, Release: "1.2.3"}, {What: NotLinked, Release: "1.2.4"}, {What: Asked, Release: "1.2.3"}} {
+	for _, x := range []Sighting{{What: Linked, Release: "1.2.3"}, {What: NotLinked, Release: "1.2.3"}, {What: NotLinked, Release: "1.2.4"}} {
 		x.Time, x.Node = begin.Add(time.Minute), "m1"
 		if got := r.Observe(x); got.Nodes[0] != r.Nodes[0] || got.State != Running {
 			t.Errorf("%+v: got %+v, want no change", x, got.Nodes[0])
