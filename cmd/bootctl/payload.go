@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"bootd/deploy/lint"
 	"bootd/deploy/payload"
 	"bootd/internal/admin"
 	"bootd/internal/cli"
@@ -38,17 +40,32 @@ func oneNode(cmd *cobra.Command, args []string) error {
 
 func payloadCheckCommand() *cobra.Command {
 	var p place
+	var f fileCheck
 	cmd := &cobra.Command{
 		Use:   "check [flags]",
-		Short: "Render the payloads of all nodes and report everything that is wrong",
-		Long: `Renders the payload of every node that has one, with its secrets, and reports
-what does not render, what is not YAML, values that are missing, and files in
-the directories that are no document. Secrets are never printed.
+		Short: "Report everything that is wrong with payloads, or with files",
+		Long: `Renders the payloads of every node, with its secrets, and reports what does not
+render, what the client of the payload would refuse or skip without a word,
+values that are missing, files in the directories that are no document, and
+names and addresses that two nodes have. Secrets are never printed.
 
-The exit status is 1 when anything is wrong.`,
-		Example: "  bootctl payload check --config bootd.yaml",
-		Args:    cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+With --file it checks documents of Kairos and Palette Edge that are files. --fix
+corrects what is mechanical: a missing #cloud-config, registryCredentials in the
+wrong place and, with --nic, the old flat form of network. With --dry-run it only
+shows what it would change.
+
+The exit status is 1 when anything is wrong. A warning is nothing wrong.`,
+		Example: `  bootctl payload check --config bootd.yaml
+  bootctl payload check --file user-data --stage install --disks 9
+  bootctl payload check --file user-data --fix --nic eno1 --dry-run`,
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.flags(); err != nil {
+				return cli.UsageError(cmd, err)
+			}
+			if len(f.files) > 0 {
+				return f.run(cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
 			c, err := p.load()
 			if err != nil {
 				return err
@@ -57,6 +74,7 @@ The exit status is 1 when anything is wrong.`,
 		},
 	}
 	configFlag(cmd, &p)
+	f.register(cmd.Flags())
 	return cmd
 }
 
@@ -64,14 +82,24 @@ The exit status is 1 when anything is wrong.`,
 func checkPayloads(c *config.Config) error {
 	seen := map[string]bool{}
 	var errs []error
+	var across lint.Across
 	for _, n := range c.Inventory.Nodes() {
-		if n.Payload.IsZero() {
-			continue
-		}
-		for _, err := range payload.Check(n.Payload, payloadData(c, &n)) {
-			if text := err.Error(); !seen[text] {
-				seen[text] = true
-				errs = append(errs, fmt.Errorf("%s: %w", n.Name, err))
+		for _, p := range []node.Payload{n.Payload, n.Site} {
+			if p.IsZero() {
+				continue
+			}
+			d := payloadData(c, &n)
+			list := payload.Check(p, d)
+			if docs, err := payload.RenderRedacted(p, d); err == nil && p.Family == node.Kairos {
+				for _, f := range across.Add(n.Name, string(docs["user-data"])) {
+					list = append(list, &payload.Fault{File: "user-data", Rendered: true, Line: f.Line, Column: f.Column, Problem: f.Problem})
+				}
+			}
+			for _, err := range list {
+				if text := err.Error(); !seen[text] {
+					seen[text] = true
+					errs = append(errs, fmt.Errorf("%s: %w", n.Name, err))
+				}
 			}
 		}
 	}
@@ -95,38 +123,54 @@ func payloadData(c *config.Config, n *node.Node) payload.Data {
 
 func payloadRenderCommand() *cobra.Command {
 	var p place
+	var stage string
+	var wipe bool
 	cmd := &cobra.Command{
 		Use:   "render NODE [flags]",
 		Short: "Print the documents of a node, without its secrets",
 		Long: `Prints each document that the node would get, under a line that names it, with
-<secret:NAME> in the place of secrets, whose files are not read.`,
-		Example: "  bootctl payload render ncn-w001 --config bootd.yaml",
-		Args:    oneNode,
+<secret:NAME> in the place of secrets, whose files are not read. --stage boot or
+install is what it gets when it boots from the network, --stage site what the
+first boot of its installed system gets.`,
+		Example: `  bootctl payload render ncn-w001 --config bootd.yaml
+  bootctl payload render edge-01 --stage site`,
+		Args: oneNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains([]string{"boot", "install", "site"}, stage) {
+				return cli.UsageError(cmd, fmt.Errorf("--stage: %q is not one of boot, install, site", stage))
+			}
 			c, err := p.load()
 			if err != nil {
 				return err
 			}
-			return renderPayload(cmd.OutOrStdout(), c, args[0])
+			return renderPayload(cmd.OutOrStdout(), c, args[0], stage, wipe)
 		},
 	}
 	configFlag(cmd, &p)
+	cmd.Flags().StringVar(&stage, "stage", "boot", "print the documents of this `STAGE`: boot, install, site")
+	cmd.Flags().BoolVar(&wipe, "wipe", false, "as for a node that was armed with --wipe")
 	return cmd
 }
 
-func renderPayload(w io.Writer, c *config.Config, name string) error {
+func renderPayload(w io.Writer, c *config.Config, name, stage string, wipe bool) error {
 	n, ok := c.Inventory.ByName(name)
-	switch {
-	case !ok:
+	if !ok {
 		return fmt.Errorf("%q is not a node of the configuration", name)
-	case n.Payload.IsZero():
-		return cli.Hint(fmt.Errorf("%s: has no payload", name), "set payload: of the node or of role "+n.Role)
 	}
-	docs, err := payload.RenderRedacted(n.Payload, payloadData(c, n))
+	p, key, kind := n.Payload, "payload:", "payload"
+	if stage == "site" {
+		p, key, kind = n.Site, "site:", "site payload"
+	}
+	if p.IsZero() {
+		return cli.Hint(fmt.Errorf("%s: has no %s", name, kind), "set "+key+" of the node or of role "+n.Role)
+	}
+	d := payloadData(c, n)
+	d.Wipe = wipe
+	docs, err := payload.RenderRedacted(p, d)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	for _, doc := range payload.Documents(n.Payload) {
+	for _, doc := range payload.Documents(p) {
 		if len(docs[doc]) == 0 {
 			continue
 		}

@@ -60,6 +60,12 @@ func Kairos(content string, c Context) []Fault {
 	return l.faults
 }
 
+// IsInstall reports whether a document has something to say to an installer.
+func IsInstall(content string) bool {
+	root, err := yamltree.Parse(content)
+	return err == nil && root.Get("install") != nil
+}
+
 type linter struct {
 	context Context
 	faults  []Fault

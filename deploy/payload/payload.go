@@ -48,7 +48,7 @@ type Data struct {
 	Tags         map[string]string
 	Server       string // host or host:port of this server, as the node reaches it
 	Wipe         bool   // the boot is to wipe the disks
-	Disks        int    // how many the node has; zero: not known
+	Disks        int    // how many the node has, by its tag disks; zero: not known
 
 	Addr   netip.Addr        // see Address
 	Subnet Subnet            // that Addr is in; zero: not known
@@ -77,6 +77,7 @@ func (d Data) Settings() (string, error) {
 // NewData returns the data of a node of that domain.
 func NewData(n *node.Node, domain, server string) Data {
 	d := Data{Name: n.Name, Role: n.Role, Domain: domain, Serial: n.Serial, Tags: n.Tags, Addr: n.Addr, Server: server}
+	d.Disks, _ = strconv.Atoi(n.Tags["disks"])
 	if !n.UUID.IsZero() {
 		d.UUID = n.UUID.String()
 	}
