@@ -30,6 +30,15 @@ var phases = [...]string{
 	CheckedIn: "checked-in", Registered: "registered", Ready: "ready", Failed: "failed", Held: "held",
 }
 
+// Phases returns all phases in their order.
+func Phases() []Phase {
+	list := make([]Phase, len(phases))
+	for i := range list {
+		list[i] = Phase(i)
+	}
+	return list
+}
+
 // String returns the word shown to administrators and kept on disk.
 func (p Phase) String() string { return phases[p] }
 
@@ -59,7 +68,7 @@ type Record struct {
 	Release  string    `json:"release,omitempty"` // that was given out last
 	Installs int       `json:"installs,omitempty"`
 	Running  bool      `json:"running,omitempty"` // what was given out last was seen running
-	Beats    bool      `json:"beats,omitempty"`   // the system sends heartbeats
+	Beats    bool      `json:"beats,omitempty"`   // the system that runs sends heartbeats
 
 	// The loop detector: boots that were given out since the last check-in.
 	Boots int       `json:"boots,omitempty"`
@@ -70,6 +79,9 @@ type Record struct {
 // SiteOpen reports whether the first boot may fetch its site data: from the
 // end of the installation until the system has said that it runs.
 func (r Record) SiteOpen() bool { return r.Phase == Installed || r.Phase == Configuring }
+
+// Runs reports whether the system of a node has said that it runs.
+func (p Phase) Runs() bool { return p >= CheckedIn && p <= Ready }
 
 // onDisk reports whether there is a system on the local disk that the record
 // knows of.
@@ -84,5 +96,8 @@ func (r Record) to(now time.Time, p Phase, reason string) Record {
 		r.From = Inventory
 	}
 	r.Phase, r.Since, r.Reason, r.Deadline = p, now, reason, time.Time{}
+	if p == Installing || p == Installed || p == Configuring { // what sent heartbeats is gone
+		r.Beats = false
+	}
 	return r
 }

@@ -13,9 +13,10 @@ import (
 // its record.
 type Sign struct {
 	Kind   SignKind
-	Detail string // for people: why it failed, who holds it
-	Wipe   bool   // for ToArm: the disks are to be wiped
-	Again  bool   // for ToArm: even while it installs
+	Detail string    // for people: why it failed, who holds it
+	Boot   BootState // for AgentJoined and Beat; empty: not known
+	Wipe   bool      // for ToArm: the disks are to be wiped
+	Again  bool      // for ToArm: even while it installs
 }
 
 // A SignKind is what a Sign tells.
@@ -29,6 +30,8 @@ const (
 	SaidDone                    // the installer says that it is through
 	SaidBooted                  // the system says that it runs
 	SaidJoined                  // the system says that it registered where it belongs
+	AgentJoined                 // the agent of a system registered with us
+	Beat                        // a heartbeat
 	SaidFailed                  // the node says that it failed
 	Validated                   // everything its role expects of it was found
 	Invalidated                 // something was not
@@ -83,6 +86,10 @@ func (r Record) After(now time.Time, s Sign, rules Rules) (Record, error) {
 		return r.done(now, "its BMC says that it is off", rules)
 	case SaidBooted, SaidJoined, Validated, Invalidated:
 		return r.says(now, s, rules), nil
+	case AgentJoined:
+		return r.agent(now, s, rules), nil
+	case Beat:
+		return r.beats(now, s, rules), nil
 	case SaidFailed:
 		return r.fail(now, "the node said: "+cmp.Or(s.Detail, "nothing more")), nil
 	case Overdue:

@@ -30,6 +30,9 @@ func play(t *testing.T, rules deploy.Rules, script string) (string, deploy.Recor
 		"done": {Kind: deploy.SaidDone}, "booted": {Kind: deploy.SaidBooted}, "joined": {Kind: deploy.SaidJoined},
 		"failed": {Kind: deploy.SaidFailed, Detail: "no disk"}, "valid": {Kind: deploy.Validated}, "invalid": {Kind: deploy.Invalidated, Detail: "bond0 is down"},
 		"off": {Kind: deploy.PowerOff}, "arm": {Kind: deploy.ToArm}, "wipe": {Kind: deploy.ToArm, Wipe: true}, "again": {Kind: deploy.ToArm, Again: true},
+		"beat": {Kind: deploy.Beat}, "beat-active": {Kind: deploy.Beat, Boot: deploy.Active}, "beat-recovery": {Kind: deploy.Beat, Boot: deploy.Recovery},
+		"active": {Kind: deploy.AgentJoined, Boot: deploy.Active}, "passive": {Kind: deploy.AgentJoined, Boot: deploy.Passive},
+		"recovery": {Kind: deploy.AgentJoined, Boot: deploy.Recovery}, "livecd": {Kind: deploy.AgentJoined, Boot: deploy.LiveCD}, "agent": {Kind: deploy.AgentJoined, Boot: deploy.BootUnknown},
 		"disarm": {Kind: deploy.ToDisarm}, "hold": {Kind: deploy.ToHold, Detail: "rack is hot"}, "resume": {Kind: deploy.ToResume},
 	}
 	role := node.Role{Name: "edge", Install: rules.Install, LoopLimit: rules.Loop}
@@ -111,6 +114,17 @@ func TestRecord(t *testing.T) {
 		{"wipe, once", callback, "wipe ask ask runs done arm ask", "armed installing:install+wipe installing:install+wipe installing installed armed installing:install", "told to boot the installer"},
 		{"a check failed", installs(node.DoneCallback, node.ReadyValidated), "arm ask runs done booted invalid ask valid", "armed installing:install installing installed checked-in failed failed:local ready", "all checks passed"},
 
+		{"the agent of what was installed", callback, "arm ask livecd done active beat", "armed installing:install installing installed ready ready", "the system checked in"},
+		{"the agent of the installer is no check-in", restart, "arm ask livecd beat ask", "armed installing:install installing installing installed:local", "the installer was seen running, and the machine came back"},
+		{"an agent that does not say whose it is", restart, "arm ask agent ask done agent", "armed installing:install installing installing:install installed ready", "the system checked in"},
+		{"the passive system is one too", callback, "arm ask runs done passive", "armed installing:install installing installed ready", "the system checked in"},
+		{"the recovery system is none", callback, "arm ask runs done recovery beat-recovery", "armed installing:install installing installed installed installed", "the installer said so"},
+		{"an agent that registered before the node was installed anew", callback, "arm ask runs done site beat beat-active", "armed installing:install installing installed configuring configuring ready", "the system checked in"},
+		{"heartbeats of an installer", callback, "arm ask runs beat done beat", "armed installing:install installing installing installed installed", "the installer said so"},
+		{"heartbeats of what failed", callback, "arm ask runs done active invalid beat-active", "armed installing:install installing installed ready failed failed", "bond0 is down"},
+
+		{"netboot: heartbeats say that it runs", netboots, "beat ask beat-recovery beat", "inventory configuring:boot configuring ready", "the system checked in"},
+		{"netboot: agent", netboots, "ask livecd", "configuring:boot ready", "the system checked in"},
 		{"netboot", netboots, "ask loaded runs booted ask loaded runs booted", "configuring:boot configuring configuring ready configuring:boot configuring configuring ready", "the system checked in"},
 		{"netboot: a failure is tried again", netboots, "ask loaded failed ask booted", "configuring:boot configuring failed configuring:boot ready", "the system checked in"},
 		{"netboot: nothing to arm", netboots, "arm ask", "inventory:refused configuring:boot", "told to boot release 1.2.3"},
@@ -156,5 +170,32 @@ func TestLoop(t *testing.T) {
 				t.Errorf("got %v because %q, want %v because %q\n%s", r.Phase, r.Reason, tt.want, tt.reason, trace)
 			}
 		})
+	}
+}
+
+// Silence counts while a system runs that sends heartbeats, and no longer than
+// until another is on its way.
+func TestBeats(t *testing.T) {
+	disk := installs(node.DoneCallback, node.ReadyCheckedIn)
+	for _, tt := range []struct {
+		rules  deploy.Rules
+		script string
+		want   bool
+	}{
+		{netboots, "booted", false},
+		{netboots, "beat", true},
+		{netboots, "ask booted beat", true},
+		{netboots, "ask booted beat ask", false},
+		{netboots, "ask booted beat ask beat", true},
+		{disk, "booted beat arm", true},
+		{disk, "booted beat arm ask", false},
+		{disk, "booted beat arm ask runs beat done beat", false},
+		{disk, "booted beat arm ask runs done booted", false},
+		{disk, "booted beat ask", true},
+		{disk, "booted beat hold", true},
+	} {
+		if _, r := play(t, tt.rules, tt.script); r.Beats != tt.want {
+			t.Errorf("%s: sends heartbeats: got %v, want %v", tt.script, r.Beats, tt.want)
+		}
 	}
 }

@@ -29,6 +29,7 @@ var checkIns = map[string]bool{
 	"installed":  false, // the installer is through
 	"booted":     false, // the system runs
 	"phone-home": false, // the same, by cloud-init's module phone_home
+	"heartbeat":  false, // the system still runs; no event
 	"registered": false, // the system registered where it belongs
 	"failed":     true,
 	"report":     true, // what a validation found
@@ -50,7 +51,9 @@ func (h *handler) checkIn(w *meter, c *call) error {
 	e.Stage, e.Bytes, e.Action = timeline.OS, 0, in.Kind
 	e.Release, e.Detail = in.Release, in.Detail
 	err = h.CheckIn(in)
-	h.record(c, e, err)
+	if in.Kind != "heartbeat" {
+		h.record(c, e, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -64,16 +67,16 @@ func (h *handler) readCheckIn(w *meter, c *call) (in CheckIn, err error) {
 			return in, err
 		}
 		in.Values = c.URL.Query()
-		if in.Detail = wireText(in.Values.Get("detail")); in.Detail == "" {
-			in.Detail = wireText(lastLine(in.Text))
+		if in.Detail = WireText(in.Values.Get("detail")); in.Detail == "" {
+			in.Detail = WireText(lastLine(in.Text))
 		}
 	} else {
 		if in.Values, err = form(w, c.Request); err != nil {
 			return in, err
 		}
-		in.Detail = wireText(in.Values.Get("detail"))
+		in.Detail = WireText(in.Values.Get("detail"))
 	}
-	in.Release = wireText(in.Values.Get("release"))
+	in.Release = WireText(in.Values.Get("release"))
 	return in, nil
 }
 

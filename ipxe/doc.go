@@ -17,6 +17,7 @@
 //	GET  /<node>/<release>/images/install.img   its root file system, where Anaconda looks for it
 //	GET  /ephemeral/data/<dir>/<id>/<file>      the artifact tree
 //	POST /checkin/booted                        the booted system reports back (leased addresses only)
+//	POST /api/v1/nodes/register, GET /api/v1/ws agents phone home (internal/phonehome)
 //	GET  /report?step=&err=                     a script reports a failure (leased addresses only)
 //	GET  /t/<token>/<document>                  a document of a payload (the bearer of the ticket only)
 //	GET  /payload/<document>                    the same, without a ticket (the holder of the lease only)

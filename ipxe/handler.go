@@ -80,6 +80,10 @@ type Server struct {
 	// Record takes each step. Nil: steps are forgotten.
 	Record func(timeline.Event)
 
+	// Agents serves those that phone home as Kairos' do. Nil: there is no such
+	// route.
+	Agents http.Handler
+
 	Metrics      http.Handler // for /metrics; nil: no such route
 	MaxTransfers int          // files sent at a time; zero: 1024
 	MaxPerAddr   int          // of these, to one address; zero: 16
@@ -207,6 +211,8 @@ func (h *handler) serve(w *meter, c *call) error {
 		return h.payload(w, c)
 	case medium:
 		return h.media(w, c)
+	case agentEntry, agentLine:
+		return h.agents(w, c)
 	}
 	return h.file(w, c)
 }
@@ -270,6 +276,20 @@ func (h *handler) metrics(w http.ResponseWriter, c *call) error {
 		return refuse(http.StatusNotFound, "%q: no such file", c.path)
 	}
 	h.Metrics.ServeHTTP(w, c.Request)
+	return nil
+}
+
+// agents hands a request on; one for a WebSocket with the ResponseWriter of
+// net/http, which can let go of its connection.
+func (h *handler) agents(w *meter, c *call) error {
+	if h.Agents == nil {
+		return refuse(http.StatusNotFound, "%q: no such file", c.path)
+	}
+	if c.kind == agentLine {
+		h.Agents.ServeHTTP(w.ResponseWriter, c.Request)
+		return nil
+	}
+	h.Agents.ServeHTTP(w, c.Request)
 	return nil
 }
 
@@ -516,8 +536,8 @@ func (h *handler) identify(a netip.Addr) (string, node.MAC) {
 
 func (h *handler) isNode(name string) bool { return h.IsNode != nil && h.IsNode(name) }
 
-// wireText makes a text from the wire fit for an event: short and printable.
-func wireText(s string) string {
+// WireText makes a text from the wire fit for an event: short and printable.
+func WireText(s string) string {
 	s = deploy.Redact(strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'

@@ -51,7 +51,7 @@ func (h *handler) media(w *meter, c *call) error {
 	case a.Err != nil:
 		refused = refuse(http.StatusServiceUnavailable, "image cannot be given out now, ask again")
 	case a.Verdict != deploy.Granted:
-		refused = refuse(statuses[a.Verdict], "%s", wireText(a.Reason))
+		refused = refuse(statuses[a.Verdict], "%s", WireText(a.Reason))
 		a.Err = errors.New(a.Reason)
 	default:
 		a.Err = h.sendMedium(w, c, a)

@@ -151,7 +151,7 @@ func lookup(c *call, a *PayloadAnswer) {
 	}
 	value, err := payload.Lookup(a.Body, way)
 	if err != nil {
-		a.Verdict, a.Reason = deploy.Unknown, "there is no key "+strconv.Quote(wireText(way))
+		a.Verdict, a.Reason = deploy.Unknown, "there is no key "+strconv.Quote(WireText(way))
 	}
 	a.Body = value
 }
@@ -196,7 +196,7 @@ func hostOf(host string) string {
 func (h *handler) sendPayload(w *meter, c *call, a PayloadAnswer) {
 	body, status := a.Body, http.StatusOK
 	if a.Verdict != deploy.Granted {
-		body, status = payload.Harmless(c.file, wireText(a.Reason)), statuses[a.Verdict]
+		body, status = payload.Harmless(c.file, WireText(a.Reason)), statuses[a.Verdict]
 		a.Type = ""
 	}
 	header := w.Header()

@@ -37,6 +37,8 @@ const (
 	metadata
 	basecamp
 	medium
+	agentEntry
+	agentLine
 	report
 	health
 	metrics
@@ -59,7 +61,7 @@ func (t target) isScript() bool { return t.kind == bootScript || t.kind == nodeS
 
 // method returns the method of a target; GET stands for HEAD too.
 func (t target) method() string {
-	if t.kind == checkIn {
+	if t.kind == checkIn || t.kind == agentEntry {
 		return http.MethodPost
 	}
 	return http.MethodGet
@@ -67,7 +69,7 @@ func (t target) method() string {
 
 // reserved are the first path elements that are ours, whatever the inventory
 // says.
-var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t", "media", "payload", "phone-home"}
+var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t", "media", "payload", "phone-home", "api"}
 
 // Reserved reports whether a node of this name would be hidden by a route.
 func Reserved(name string) bool { return slices.Contains(reserved, name) }
@@ -151,6 +153,9 @@ func match(e []string) target {
 		if name := e[2] + "/" + e[3]; name == anacondaImage && !Reserved(e[0]) && node.ValidName(e[0]) {
 			return target{kind: nodeFile, node: e[0], rel: e[1], file: "rootfs"}
 		}
+		if strings.Join(e, "/") == "api/v1/nodes/register" {
+			return target{kind: agentEntry}
+		}
 	case 5:
 		if e[0] == "ephemeral" && e[1] == "data" && visible(e[2:]) {
 			return target{kind: dataFile, file: strings.Join(e, "/")}
@@ -193,6 +198,8 @@ func matchPair(dir, name string) target {
 func matchDeep(e []string) target {
 	name := e[1] + "/" + e[2]
 	switch {
+	case strings.Join(e, "/") == "api/v1/ws":
+		return target{kind: agentLine}
 	case e[0] == "t" && payload.IsDocument(e[2]):
 		return target{kind: document, token: e[1], file: e[2]}
 	case e[0] == "media" && strings.HasSuffix(e[2], ".iso"):

@@ -55,6 +55,7 @@ func (d *daemon) status(w *world, machine string, now time.Time) admin.Status {
 	s := admin.Status{Machine: machine, Known: n != nil, Next: d.next(w, n, now), Outcome: boot.Outcome, Stopped: boot.Stopped, Last: boot.Last}
 	if n != nil {
 		s.Role, s.Deployment = n.Role, d.records.Get(n.Name)
+		s.Life = d.life(n.Name, s.Deployment, now)
 	}
 	for _, e := range boot.Events {
 		if e.Addr.IsValid() {
@@ -81,11 +82,12 @@ func (d *daemon) Story(machine string, now time.Time) (admin.Story, error) {
 	if n == nil && events == nil {
 		return admin.Story{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
 	}
-	rec := deploy.Record{}
+	rec, life := deploy.Record{}, admin.Life{}
 	if n != nil {
 		rec = d.records.Get(n.Name)
+		life = d.life(n.Name, rec, now)
 	}
-	return admin.Story{Machine: machine, Known: n != nil, Deployment: rec, Next: d.next(w, n, now), Boot: timeline.Tell(events, now), Upgrade: d.rollouts.story(machine)}, nil
+	return admin.Story{Machine: machine, Known: n != nil, Deployment: rec, Life: life, Next: d.next(w, n, now), Boot: timeline.Tell(events, now), Upgrade: d.rollouts.story(machine)}, nil
 }
 
 // PayloadLog implements admin.Backend.

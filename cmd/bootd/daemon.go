@@ -32,6 +32,7 @@ import (
 	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
+	"bootd/internal/phonehome"
 	"bootd/internal/store"
 	"bootd/internal/timeline"
 	"bootd/ipxe"
@@ -48,9 +49,9 @@ const (
 	strangerBurst = 2000
 )
 
-// maxConnections bounds the HTTP connections of the boot plane, idle ones
-// included; more are closed.
-const maxConnections = 2048
+// maxConnections bounds the HTTP connections of the boot plane, idle ones and
+// those of agents included; more are closed.
+const maxConnections = 4096
 
 // A daemon is everything that runs. open binds and loads, run serves; in
 // between nothing answers anybody.
@@ -77,6 +78,9 @@ type daemon struct {
 	tickets *deploy.Tickets
 	clouds  clouds
 	records *deploy.Records
+	agents  *deploy.Agents
+	lines   *phonehome.Server // connections of the agents
+	pulse   *deploy.Pulse
 	reports *store.Table // last texts of the nodes
 	media   *deploy.Media
 	copying sync.Mutex // one image of an installer at a time
@@ -114,6 +118,7 @@ type component struct {
 func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 	d := &daemon{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry(),
 		strangers: rate.NewLimiter(strangerSteps, strangerBurst)}
+	d.pulse = deploy.NewPulse(d.started)
 	d.register()
 	for _, step := range []func() error{d.openRoot, d.openState, d.bindDHCP, d.bindTFTP, d.bindHTTP, d.bindAdmin} {
 		if err := step(); err != nil {
@@ -129,7 +134,7 @@ func (d *daemon) register() {
 	d.steps = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_boot_steps_total", Help: "Steps that machines took, by step and result."}, []string{"step", "result"})
 	d.unkept = prometheus.NewCounter(prometheus.CounterOpts{Name: "bootd_stranger_steps_unkept_total", Help: "Steps of machines that are not in the inventory, too many at once to be kept."})
 	d.reloadGood.Set(1)
-	d.registry.MustRegister(d.reloadGood, d.steps, d.unkept, collectors.NewGoCollector(),
+	d.registry.MustRegister((*nodeMetrics)(d), d.reloadGood, d.steps, d.unkept, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
@@ -205,6 +210,9 @@ func (d *daemon) openState() error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err := d.openRecords(db); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := d.openAgents(db); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err := d.openRollouts(db); err != nil {
@@ -359,7 +367,7 @@ func (d *daemon) components() []component {
 	}
 	list = append(list, d.leaseFollowers()...)
 	list = append(list, component{"follow", d.follow}, component{"deployments", d.watchDeadlines}, component{"configuration", d.watchConfig})
-	list = append(list, component{"upgrades", d.rollouts.run})
+	list = append(list, component{"upgrades", d.rollouts.run}, component{"phone-home", d.lines.Run})
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{
@@ -386,8 +394,8 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify,
 		Ticket:   d.ticket, Payload: d.payload, Media: d.medium,
-		CheckIn: d.checkIn,
-		Record:  d.record, Log: d.log,
+		CheckIn: d.checkIn, Agents: d.lines,
+		Record: d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),
 	}
 }

@@ -157,6 +157,10 @@ func (d *daemon) checkIn(in ipxe.CheckIn) error {
 	if err := d.keepReport(in); err != nil {
 		return err
 	}
+	if in.Kind == "heartbeat" {
+		_, _, err := d.beat(in.Node, "")
+		return err
+	}
 	kind, tells := saidBy[in.Kind]
 	if !tells {
 		return nil
@@ -181,6 +185,7 @@ func (d *daemon) watchDeadlines(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			d.giveUp(time.Now())
+			d.silences(time.Now())
 			d.expireMedia(time.Now())
 		}
 	}
@@ -232,5 +237,6 @@ func (d *daemon) Deployment(name string) (admin.Deployment, error) {
 		return admin.Deployment{}, fmt.Errorf("%q: %w", name, admin.ErrUnknown)
 	}
 	reports, err := d.reportsOf(name)
-	return admin.Deployment{Node: name, Record: d.records.Get(name), Reports: reports}, err
+	r := d.records.Get(name)
+	return admin.Deployment{Node: name, Record: r, Life: d.life(name, r, time.Now()), Reports: reports}, err
 }

@@ -233,9 +233,10 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 	}
 	if !dry && len(change.Keys) > 0 {
 		if anew {
-			if err := d.records.Forget(name); err != nil {
+			if err := errors.Join(d.records.Forget(name), d.agents.Forget(name)); err != nil {
 				return admin.NodeChange{}, err
 			}
+			d.pulse.Forget(name)
 		}
 		if err := draft.Save(); err != nil {
 			return admin.NodeChange{}, err

@@ -308,7 +308,7 @@ func readSecrets(p node.Payload) (map[string]string, error) {
 	out := map[string]string{}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
-		text, err := readSecret(p.Secrets[name])
+		text, err := ReadSecret(p.Secrets[name])
 		if err != nil {
 			errs = append(errs, &Fault{File: p.Secrets[name], Problem: fmt.Sprintf("secret %q: %s", name, reason(err))})
 		}
@@ -317,7 +317,9 @@ func readSecrets(p node.Payload) (map[string]string, error) {
 	return out, errors.Join(errs...)
 }
 
-func readSecret(path string) (string, error) {
+// ReadSecret returns what is in a file of a secret, without the end of its last
+// line. An empty file is an error.
+func ReadSecret(path string) (string, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return "", err

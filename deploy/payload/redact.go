@@ -14,7 +14,7 @@ const minSecret = 6
 // Secrets whose files cannot be read now were not given out either.
 func RedactSecrets(p node.Payload, text string) string {
 	for name, file := range p.Secrets {
-		secret, err := readSecret(file)
+		secret, err := ReadSecret(file)
 		if err != nil {
 			continue
 		}

@@ -106,6 +106,7 @@ type Status struct {
 	Next    deploy.Decision `json:"next"`         // what it will be told at its next boot
 	// Deployment is how far the deployment of a node has come; zero for others.
 	Deployment deploy.Record `json:"deployment,omitzero"`
+	Life
 
 	Outcome timeline.Outcome `json:"outcome"` // of its last boot
 	Release string           `json:"release,omitempty"`
@@ -121,7 +122,8 @@ type Story struct {
 	Boot    timeline.Story  `json:"boot"`
 
 	Deployment deploy.Record `json:"deployment,omitzero"` // as in Status
-	Upgrade    string        `json:"upgrade,omitempty"`   // how it stands in the last upgrade of its role, for people
+	Life
+	Upgrade string `json:"upgrade,omitempty"` // how it stands in the last upgrade of its role, for people
 }
 
 // A Backend answers for the daemon. Its methods are called concurrently.

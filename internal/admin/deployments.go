@@ -38,12 +38,19 @@ type NodeReport struct {
 	Text string    `json:"text"` // at most 64 KiB, secrets taken out
 }
 
+// Life is what the system that runs on a node shows of itself.
+type Life struct {
+	Heartbeat time.Time     `json:"heartbeat,omitzero"`  // the last one; zero: none since the daemon was started
+	Silent    time.Duration `json:"silent_ns,omitempty"` // since then, or since the start; 0: it sends none
+	Agent     deploy.Agent  `json:"agent,omitzero"`      // that registered; zero: none did
+}
+
 // A Deployment is all that is kept of the deployment of one node.
 type Deployment struct {
-	Node    string        `json:"node"`
-	Record  deploy.Record `json:"record"`
-	Silent  time.Duration `json:"silent_ns,omitempty"` // since its last heartbeat, when it sends them
-	Reports []NodeReport  `json:"reports,omitempty"`
+	Node   string        `json:"node"`
+	Record deploy.Record `json:"record"`
+	Life
+	Reports []NodeReport `json:"reports,omitempty"`
 }
 
 // Deployments are the part of a Backend that moves nodes along.

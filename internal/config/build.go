@@ -59,6 +59,7 @@ func (b *builder) config(r raw) *Config {
 		},
 		Leases: b.followers(top.key("leases"), r.Leases),
 	}
+	c.BMC = b.bmc(top.key("bmc"), r.BMC)
 	b.paths(c)
 	for i, s := range r.Subnets {
 		c.Subnets = append(c.Subnets, b.subnet(top.item("subnets", i, ""), s))
@@ -67,6 +68,8 @@ func (b *builder) config(r raw) *Config {
 	c.Inventory = b.inventory(r)
 	b.signers(c, r)
 	b.insideRoot(c, r)
+	b.secretFiles(c, r)
+	b.powerOff(c, r)
 	c.NodeOptions = b.nodeOptions(r)
 	b.subnets(c.Subnets)
 	b.poolClasses(c)

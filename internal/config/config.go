@@ -58,6 +58,7 @@ type Config struct {
 	HTTP      HTTP
 	TFTP      TFTP
 	Leases    Leases
+	BMC       BMC      // how BMCs are asked; zero: they are not
 	Subnets   []Subnet // none: no DHCP is served
 	Classes   []Class  // at most MaxClasses; where two say different things of a client, the first wins
 	Inventory *node.Inventory

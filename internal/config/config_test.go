@@ -44,6 +44,7 @@ func TestReference(t *testing.T) {
 		Log:   Log{slog.LevelInfo, Text},
 		Admin: Admin{"/run/bootd/bootd.sock"},
 		HTTP:  HTTP{80, true}, TFTP: TFTP{true, 69},
+		BMC:    BMC{"ipmi", "root", "/etc/bootd/secrets/bmc"},
 		Leases: Leases{"/run/bootd/dnsmasq.leases", []string{"/usr/local/sbin/lease-changed"}},
 		Subnets: []Subnet{{
 			Interface: "eth1", Prefix: netip.MustParsePrefix("10.1.0.0/16"), Server: addr("10.1.0.1"),
@@ -90,12 +91,12 @@ func TestReference(t *testing.T) {
 		t.Errorf("nodes: want (-) got (+):\n%s", diff)
 	}
 	wantRoles := map[string]node.Role{
-		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Firmware: node.BIOS, Aliases: []string{"filesystem.squashfs"}, Signed: true, LoopLimit: 10,
+		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Firmware: node.BIOS, Aliases: []string{"filesystem.squashfs"}, Signed: true, LoopLimit: 10, RegistrationToken: "/etc/bootd/secrets/registration-gpu",
 			Install: &node.Install{Done: node.DoneCallback, Within: time.Hour, CheckIn: 30 * time.Minute, Ready: node.ReadyCheckedIn},
 			Hosts:   hosts(t, "gpu*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
-		"kubernetes": {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable", LoopLimit: 10,
+		"kubernetes": {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable", LoopLimit: 10, RegistrationToken: "/etc/bootd/secrets/registration",
 			Hosts: hosts(t, "ncn-m*,ncn-w*,fmn*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
-		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", LoopLimit: 10, Hosts: hosts(t, "ncn-s*")},
+		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", LoopLimit: 10, RegistrationToken: "/etc/bootd/secrets/registration", Hosts: hosts(t, "ncn-s*")},
 	}
 	if diff := cmp.Diff(wantRoles, c.Inventory.Roles(), cmp.AllowUnexported(node.Pattern{})); diff != "" {
 		t.Errorf("roles: want (-) got (+):\n%s", diff)

@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 		// keys and kinds
 		{"root: /a\n|subnet: []\n", `x.yaml:%P: unknown key "subnet": did you mean "subnets"?`},
 		{"|Root: /a\n", `x.yaml:%P: unknown key "Root": did you mean "root"?`},
-		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, retries, kernels, signers, log, admin, http, tftp, leases, subnets, classes, roles, nodes`},
+		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, retries, kernels, signers, log, admin, http, tftp, leases, registration-token, bmc, subnets, classes, roles, nodes`},
 		{"http: {|enabled: false}\n", `x.yaml:%P: http: unknown key "enabled": known here are port, metadata`},
 		{subnet("|boot_lease: 20m"), `x.yaml:%P: subnets[0]: unknown key "boot_lease": did you mean "boot-lease"?`},
 		{host("|mac: 1"), `x.yaml:%P: nodes[0] "a": unknown key "mac": did you mean "macs"?`},
@@ -285,6 +285,17 @@ func TestFaults(t *testing.T) {
 		{subnet("options: [|80 hex 00]"), `x.yaml:%P: subnets[0]: options[0]: "80 hex 00": option 80 is rapid-commit`},
 		{subnet("options: [|82 hex 00]"), `x.yaml:%P: subnets[0]: options[0]: "82 hex 00": option 82 is the relay's`},
 		{subnet("options: [|93 u16 7]"), `x.yaml:%P: subnets[0]: options[0]: "93 u16 7": option 93 is for clients to send`},
+
+		// secrets, BMCs
+		{"bmc: |{user: root, protocol: redfish}", `x.yaml:%P: bmc: password-file: missing`},
+		{"bmc: {protocol: |telnet, user: root, password-file: /s}", `x.yaml:%P: bmc: protocol: "telnet" is not one of ipmi, redfish`},
+		{"bmc: |{password-file: /s}", `x.yaml:%P: bmc: user: missing`},
+		{"bmc: {user: root, password-file: |/var/www/s}", `x.yaml:%P: bmc: password-file: "/var/www/s" is inside root "/var/www", which is served to everybody`},
+		{"registration-token: |hunter2", `x.yaml:%P: registration-token: not an absolute path: only files hold secrets`},
+		{"registration-token: |/var/www/t", `x.yaml:%P: registration-token: "/var/www/t" is inside root "/var/www", which is served to everybody`},
+		{"roles: [{name: e, dir: e, squashfs: [e], registration-token: |/var/www/t}]", `x.yaml:%P: roles[0] "e": registration-token: "/var/www/t" is inside root "/var/www", which is served to everybody`},
+		{"roles: [{name: e, dir: e, squashfs: [e], install: {done: |power-off}}]", `x.yaml:%P: roles[0] "e": install: done: "power-off" is seen by BMCs only: bmc: is missing`},
+		{"bmc: {user: root, password-file: /s}\nroles: [{name: e, dir: e, squashfs: [e], install: {done: power-off}}]\nnodes: [|{name: a, role: e, macs: [52:54:00:00:00:01]}]", `x.yaml:%P: nodes[0] "a": bmc: missing: its role "e" waits for power-off`},
 
 		// classes
 		{"classes: [|{mac: [94]}]", `x.yaml:%P: classes[0]: name: missing`},

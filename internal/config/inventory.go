@@ -44,6 +44,10 @@ func (b *builder) inventory(r raw) *node.Inventory {
 			roles = append(roles, def)
 		}
 	}
+	token := b.secretFile(place{}.key("registration-token"), r.Token)
+	for i := range roles {
+		roles[i].RegistrationToken = cmp.Or(roles[i].RegistrationToken, token)
+	}
 	var nodes []node.Node
 	for i, x := range r.Nodes {
 		nodes = append(nodes, b.node(place{}.item("nodes", i, x.Name), x))
@@ -125,6 +129,8 @@ func (b *builder) role(at place, r rawRole) node.Role {
 		LoopLimit:  b.number(at.key("loop-limit"), r.LoopLimit, loopLimit, 0, 1000),
 		Hosts:      base.Hosts,
 		ScriptArgs: base.ScriptArgs,
+
+		RegistrationToken: b.secretFile(at.key("registration-token"), r.Token),
 	}
 	if len(r.Hosts) > 0 {
 		role.Hosts = b.hosts(at, r.Hosts)
@@ -235,7 +241,7 @@ func (b *builder) aliases(at place, list []string) []string {
 var linkNames = []string{"kernel", "initrd.img.xz", "rootfs", "script.ipxe"}
 
 // taken are names under the web root that are not boot directories.
-var taken = []string{"boot", "ephemeral", "t", "media", "payload", "phone-home"}
+var taken = []string{"boot", "ephemeral", "t", "media", "payload", "phone-home", "api"}
 
 func (b *builder) node(at place, r rawNode) node.Node {
 	switch {

@@ -17,6 +17,8 @@ type (
 		HTTP    rawHTTP     `yaml:"http"`
 		TFTP    rawTFTP     `yaml:"tftp"`
 		Leases  rawLeases   `yaml:"leases"`
+		Token   string      `yaml:"registration-token"`
+		BMC     *rawBMC     `yaml:"bmc"`
 		Subnets []rawSubnet `yaml:"subnets"`
 		Classes []rawClass  `yaml:"classes"`
 		Roles   []rawRole   `yaml:"roles"`
@@ -36,6 +38,11 @@ type (
 	rawTFTP struct {
 		Enabled string `yaml:"enabled"`
 		Port    string `yaml:"port"`
+	}
+	rawBMC struct {
+		Protocol string `yaml:"protocol"`
+		User     string `yaml:"user"`
+		Password string `yaml:"password-file"`
 	}
 	rawLeases struct {
 		File  string   `yaml:"file"`
@@ -100,6 +107,7 @@ type (
 		ScriptArgs []string    `yaml:"script-args"`
 		Install    *rawInstall `yaml:"install"`
 		LoopLimit  string      `yaml:"loop-limit"`
+		Token      string      `yaml:"registration-token"`
 
 		Payload rawPayload `yaml:"payload"`
 		Site    rawPayload `yaml:"site"`

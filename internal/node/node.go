@@ -78,6 +78,8 @@ type Role struct {
 	Follow   bool     // a new release of the channel is linked when it is complete
 	Install  *Install // its releases are installers; nil: they are what its nodes run
 
+	RegistrationToken string // file of what an agent must say to register; empty: any may
+
 	LoopLimit  int         // boots within an hour without a check-in before a node is held; 0: any number
 	Hosts      []Pattern   // names of its nodes, for a site that has no inventory but leases
 	ScriptArgs []ScriptArg // what its hosts have of their own in their copy of boot/script.ipxe

@@ -46,6 +46,7 @@ const (
 	Payload   Step = "payload"        // document of the node's payload was asked for
 	Media     Step = "media"          // BMC asked for the image in the node's virtual drive
 	CheckIn   Step = "check-in"       // the node said of itself what Action says: booted, installed, failed, ...
+	Beat      Step = "heartbeat"      // the node's heartbeats began, stopped or came back, as Action says
 	Report    Step = "report"         // boot script reported an error
 	Switched  Step = "switched"       // an upgrade linked the node to Release
 	PutBack   Step = "put-back"       // an upgrade linked the node to Release again, which it came from
@@ -105,7 +106,7 @@ func (e *Event) Machine() string {
 // without it is told, and says nothing of how its boot stands.
 func (e *Event) ofMachine() bool {
 	switch e.Step {
-	case Freed, Assigned, Lapsed, Deploy, Media:
+	case Freed, Assigned, Lapsed, Beat, Deploy, Media:
 		return false
 	}
 	return true
