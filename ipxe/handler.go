@@ -59,6 +59,9 @@ type Server struct {
 	// is sent. An error wrapping deploy.ErrNotNow is for the node to read. Nil:
 	// check-ins only become events.
 	CheckIn func(CheckIn) error
+	// Sending is told of a file of a boot directory before its first byte is
+	// sent to an address; on an error none is. Nil: nobody wants to know.
+	Sending func(addr netip.Addr, file string) error
 	// Retries returns how often a machine that is to boot asks a server that
 	// is gone before it tries its next boot device. Nil: DefaultRetries.
 	Retries func() int
@@ -405,6 +408,11 @@ func (h *handler) transfer(w *meter, c *call) error {
 		return err
 	}
 	defer f.Close()
+	if h.Sending != nil && c.kind == nodeFile && c.Method != http.MethodHead {
+		if err := h.Sending(c.addr, c.path); err != nil {
+			return err
+		}
+	}
 	return serveFile(w, c.Request, c.file, f)
 }
 

@@ -41,7 +41,7 @@ var csmNodes = []csmNode{
 const nodeScript = `#!ipxe
 set base-url http://10.77.0.1/${hostname}
 set live-sqfs-opts root=live:LABEL=SQFSRAID rd.live.squashimg=rootfs
-kernel ${base-url}/kernel initrd=initrd.img.xz console=ttyS0 panic=-1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} metal.server=${base-url} rd.luks ${live-sqfs-opts}
+kernel ${base-url}/kernel initrd=initrd.img.xz console=ttyS0 no_timer_check panic=-1 ip=dhcp BOOTIF=01-${netX/mac:hexhyp} metal.server=${base-url} rd.luks ${live-sqfs-opts}
 initrd --name initrd.img.xz ${base-url}/initrd.img.xz
 boot
 `

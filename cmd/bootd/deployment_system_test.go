@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -17,7 +18,7 @@ const edgeRole = `
   - name: edge
     dir: edge
     squashfs: [edge-installer]
-    args: console=ttyS0 panic=-1
+    args: console=ttyS0 no_timer_check panic=-1
     install: {done: callback, within: 5m, check-in: 5m}
     payload: {family: kairos, dir: DIR/install}
     site: {family: kairos, dir: DIR/site, secrets: [token=DIR/token]}
@@ -61,7 +62,7 @@ func edgeNode(i byte) siteNode {
 }
 
 // newEdgeSite is a site with an installer and nodes without a system.
-func newEdgeSite(t *testing.T, nodes ...siteNode) (*site, map[string][]string) {
+func newEdgeSite(t *testing.T, of site) (*site, map[string][]string) {
 	t.Helper()
 	lab.Need(t)
 	dir := t.TempDir()
@@ -75,11 +76,13 @@ func newEdgeSite(t *testing.T, nodes ...siteNode) (*site, map[string][]string) {
 		}
 	}
 	edge := lab.EdgeForTest(t)
-	s := newSiteOf(t, len(nodes), site{Subnet: leases, Nodes: nodes, Roles: strings.ReplaceAll(edgeRole, "DIR", dir), Release: func(root string) error {
+	of.Roles = strings.ReplaceAll(edgeRole, "DIR", dir)
+	of.Release = func(root string) error {
 		return edge.WriteInstaller(t.Context(), root, lab.Release{Dir: "edge", ID: "4.6.21", Base: "edge-installer"})
-	}})
+	}
+	s := newSiteOf(t, min(len(of.Nodes), 2), of)
 	disks := map[string][]string{}
-	for _, n := range nodes {
+	for _, n := range of.Nodes {
 		for i := range 5 { // the first one is the smallest, as in source 000
 			file := filepath.Join(s.Dir, n.Name+"-disk"+string(rune('0'+i)))
 			size := int64(96 << 20)
@@ -144,7 +147,7 @@ func wiped(t *testing.T, file string) bool {
 func TestTwoStagesByCD(t *testing.T) {
 	t.Parallel()
 	n := edgeNode(1)
-	s, disks := newEdgeSite(t, n)
+	s, disks := newEdgeSite(t, site{Subnet: leases, Nodes: []siteNode{n}})
 	m := machine(n, lab.BIOS)
 	m.Disks = disks[n.Name]
 
@@ -197,4 +200,39 @@ func (s *site) wantNoSecret() {
 	if strings.Contains(out, edgeToken) {
 		s.t.Error("the token of the site data is in a log or a listing")
 	}
+}
+
+// Three blank machines at once, without any CD: their first boots find their
+// site data as the metadata of a cloud, each its own.
+func TestThreeAtOnceByMetadata(t *testing.T) {
+	t.Parallel()
+	nodes := []siteNode{edgeNode(1), edgeNode(2), edgeNode(3)}
+	s, disks := newEdgeSite(t, site{
+		Subnet: leases + "\n    routes: [169.254.169.254/32 via 10.77.0.1]",
+		Extra:  "http: {metadata: true}", Nodes: nodes,
+	})
+	if out, err := s.Run(t.Context(), "ip", "addr", "add", "169.254.169.254/32", "dev", lab.Bridge); err != nil {
+		t.Fatalf("ip addr add: %v\n%s", err, out)
+	}
+	power := func() (guests []*lab.Guest) {
+		for _, n := range nodes {
+			m := machine(n, lab.BIOS)
+			m.Disks = disks[n.Name]
+			guests = append(guests, s.Boot(t, m))
+		}
+		return guests
+	}
+	s.bootctl("node", "arm", "edge-0*", "--yes")
+	for _, g := range power() {
+		s.line(g, `^BOOTD-LAB-STAGE after-install "ok": <nil>`)
+		s.ended(g)
+	}
+	for i, g := range power() {
+		n := nodes[i]
+		s.line(g, `^BOOTD-LAB-SYSTEM hostname=`+n.Name+` site-data=openstack addresses=`+regexp.QuoteMeta(n.Address)+`/24`)
+		s.line(g, `^BOOTD-LAB-STAGE boot.after "ok": <nil>`)
+		s.ended(g)
+		s.wantPhase(n.Name, "ready")
+	}
+	s.wantNoSecret()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path"
 	"sync"
 	"time"
@@ -120,9 +121,25 @@ func (d *daemon) observe(e *timeline.Event) {
 	if who, _ := d.identify(e.Addr); who == "" || who != e.Node {
 		return
 	}
+	if kind == deploy.SystemRuns && d.records.Get(e.Node).Phase == deploy.Installing {
+		return // known before it was sent, by given or sending
+	}
 	if _, _, err := d.sign(e.Node, deploy.Sign{Kind: kind}); err != nil && !errors.Is(err, deploy.ErrNotNow) {
 		d.log.Error("deployment not kept", "node", e.Node, "err", err)
 	}
+}
+
+// sending keeps that an installer without documents runs, before it has its
+// root file system: a crash after that must not give it out again. One with
+// documents does nothing before it has them.
+func (d *daemon) sending(a netip.Addr, file string) error {
+	name, _ := d.identify(a)
+	n, ok := d.world.Load().inv.ByName(name)
+	if !ok || !n.Payload.IsZero() || !ipxe.IsRootfs(path.Base(file)) || d.records.Get(name).Phase != deploy.Installing {
+		return nil
+	}
+	_, _, err := d.sign(name, deploy.Sign{Kind: deploy.SystemRuns})
+	return err
 }
 
 // signOf returns what a step says of the deployment of its node.

@@ -53,7 +53,7 @@ func put(t *testing.T, name, text string, err error) {
 // edge1 boots what was imported. Its own arguments make the lab's console the
 // last one, and a system that does not start reset.
 var edge1 = siteNode{Name: "edge-1", Role: "edge", MAC: node.MAC{0x52, 0x54, 0, 0xaa, 0xbb, 9}, Address: "10.77.0.31",
-	Args: "console=ttyS0 quiet panic=1 rd.shell=0 rd.emergency=reboot"}
+	Args: "console=ttyS0 no_timer_check quiet panic=1 rd.shell=0 rd.emergency=reboot"}
 
 // newImageSite is a site whose node boots an image that bootctl imported.
 func newImageSite(t *testing.T, role string, flags ...string) *site {

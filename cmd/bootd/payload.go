@@ -97,7 +97,7 @@ func (d *daemon) byTicket(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, 
 		return a
 	}
 	a.Type = payload.TypeOf(p.Family, r.Document)
-	if a.Err = d.siteGiven(n.Name, u.Stage); a.Err != nil {
+	if a.Err = d.given(n.Name, u.Stage); a.Err != nil {
 		return a
 	}
 	u, err := d.tickets.Take(time.Now(), r.Token, asker, r.Document)
@@ -114,12 +114,14 @@ func (d *daemon) render(w *world, n *node.Node, p node.Payload, r ipxe.PayloadRe
 	return docs[r.Document], nil
 }
 
-// siteGiven keeps that the first boot has its site data, before it has it.
-func (d *daemon) siteGiven(name string, stage deploy.Stage) error {
-	if stage != deploy.StageSite {
+// given keeps that a node has its documents of a stage, before it has them: a
+// crash after that must not make it install again.
+func (d *daemon) given(name string, stage deploy.Stage) error {
+	kind, tells := map[deploy.Stage]deploy.SignKind{deploy.StageSite: deploy.SiteGiven, deploy.StageInstall: deploy.SystemRuns}[stage]
+	if !tells {
 		return nil
 	}
-	_, _, err := d.sign(name, deploy.Sign{Kind: deploy.SiteGiven})
+	_, _, err := d.sign(name, deploy.Sign{Kind: kind})
 	return err
 }
 

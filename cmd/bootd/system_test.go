@@ -64,7 +64,7 @@ type site struct {
 }
 
 // labArgs are kernel arguments for the lab's own initrd.
-const labArgs = "console=ttyS0 panic=-1"
+const labArgs = "console=ttyS0 no_timer_check panic=-1"
 
 type siteNode struct {
 	Name, Role, Boot, Loader string

@@ -119,7 +119,7 @@ func servePeer(t *testing.T, n *Net, im *Images, r Release, m Machine) <-chan st
 		}
 	}
 	script := "#!ipxe\n" +
-		"kernel http://10.77.0.1/ncn-m001/kernel initrd=initrd.img.xz console=ttyS0 panic=-1" +
+		"kernel http://10.77.0.1/ncn-m001/kernel initrd=initrd.img.xz console=ttyS0 no_timer_check panic=-1" +
 		" metal.server=http://10.77.0.1/ncn-m001 BOOTIF=01-" + m.MAC.Hyphen() + " ip=dhcp\n" +
 		"initrd http://10.77.0.1/ncn-m001/initrd.img.xz\nboot\n"
 	asked := make(chan string, 1)

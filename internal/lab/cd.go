@@ -39,7 +39,7 @@ func (im *Images) ReadCD(ctx context.Context, image string, firmware *Firmware) 
 		"-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=cd,bootindex=1")
 	switch {
 	case firmware == nil:
-		args = append(args, "-kernel", im.Kernel, "-initrd", im.Initrd, "-append", "console=ttyS0 panic=-1 lab.cd=1")
+		args = append(args, "-kernel", im.Kernel, "-initrd", im.Initrd, "-append", "console=ttyS0 no_timer_check panic=-1 lab.cd=1")
 	case *firmware == UEFI:
 		if err := firmwareFiles(UEFI, dir); err != nil {
 			return nil, err

@@ -30,7 +30,7 @@ var dracutArgs = []string{
 // DracutArgs are the kernel arguments with which a machine boots the images of
 // BuildDracut from a bootd: a template of a role. Where the root file system
 // cannot be started, it resets.
-const DracutArgs = "console=ttyS0 quiet panic=1 rd.shell=0 rd.emergency=reboot rd.neednet=1 rd.live.overlay.overlayfs=1" +
+const DracutArgs = "console=ttyS0 no_timer_check quiet panic=1 rd.shell=0 rd.emergency=reboot rd.neednet=1 rd.live.overlay.overlayfs=1" +
 	" root=live:http://{{.Server}}/{{.Node}}/{{.Release}}/rootfs"
 
 // BuildDracut makes images whose initrd is the work of Debian's dracut, with

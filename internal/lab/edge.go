@@ -31,7 +31,7 @@ const (
 )
 
 // systemArgs are the kernel arguments of the system on disk.
-const systemArgs = "console=ttyS0 panic=-1 net.ifnames=0 lab.system=/dev/vda1"
+const systemArgs = "console=ttyS0 no_timer_check panic=-1 net.ifnames=0 lab.system=/dev/vda1"
 
 // grubConfig starts the system. It is built into GRUB, which finds the
 // partition by its number.

@@ -22,7 +22,7 @@ const menu = `serial --unit=0 --speed=115200
 terminal_output serial
 set timeout=0
 menuentry installer {
-	linux /boot/kernel console=ttyS0 panic=-1 lab.cd=1
+	linux /boot/kernel console=ttyS0 no_timer_check panic=-1 lab.cd=1
 	initrd /boot/initrd
 }
 `

@@ -137,7 +137,7 @@ func (d *demo) configuration() string {
 	fmt.Fprintf(&b, "subnets: [{interface: %s, subnet: %s, pools: [10.77.0.100-10.77.0.199], lease: 10m}]\n", lab.Bridge, d.net.Addr.Masked())
 	b.WriteString("roles:\n")
 	for _, m := range machines {
-		fmt.Fprintf(&b, "  - {name: %s, dir: %s, squashfs: [%s], args: console=ttyS0 panic=-1}\n", m.role, m.rel.Dir, m.rel.Base)
+		fmt.Fprintf(&b, "  - {name: %s, dir: %s, squashfs: [%s], args: console=ttyS0 no_timer_check panic=-1}\n", m.role, m.rel.Dir, m.rel.Base)
 	}
 	b.WriteString("nodes:\n")
 	for _, m := range machines {
