@@ -26,6 +26,7 @@
 //	GET  /get/... of Host metaldata, /latest/... of Host 169.254.169.254
 //	                                            metadata for a first boot (the holder of the lease only)
 //	GET  /media/<token>/<node>-<kind>.iso        a CD image for the virtual drive of a BMC, while its token is good
+//	GET, POST /C/<claim>                         the page on which a machine is claimed for a site
 //	GET  /healthz, /metrics
 //
 // Each GET may be a HEAD. Nothing else below the root is served: no listing,

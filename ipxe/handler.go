@@ -1,6 +1,7 @@
 package ipxe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -78,6 +79,11 @@ type Server struct {
 	// Media judges a request for a CD image and opens it. Nil: there is no
 	// such route.
 	Media func(MediumRequest) MediumAnswer
+	// Claim returns what the QR code of a machine that waits says; empty: it
+	// shows none. Nil: as empty.
+	Claim func(m Machine, server string) string
+	// ClaimPage answers for the URLs of claims. Nil: there is no such route.
+	ClaimPage http.Handler
 	// Ready reports whether boots may be served. Nil: always.
 	Ready func() bool
 	// Record takes each step. Nil: steps are forgotten.
@@ -178,7 +184,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		h.answer(m, c, err)
 	}
-	h.Log.Debug("request", "ip", c.addr, "method", r.Method, "path", deploy.Redact(r.URL.Path),
+	h.Log.Debug("request", "ip", c.addr, "method", r.Method, "path", cmp.Or(c.path, deploy.Redact(r.URL.Path)),
 		"status", m.status, "bytes", m.sent, "err", errors.Join(err, m.err))
 }
 
@@ -186,6 +192,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *handler) serve(w *meter, c *call) error {
 	if c.kind == nowhere {
 		return refuse(http.StatusNotFound, "%q: no such file", c.path)
+	}
+	if c.kind == claimPage && h.ClaimPage != nil {
+		h.ClaimPage.ServeHTTP(w, c.Request)
+		return nil
 	}
 	if want := c.method(); c.Method != want && (want != http.MethodGet || c.Method != http.MethodHead) {
 		return notAllowed(want)
@@ -311,6 +321,9 @@ func (h *handler) script(w *meter, c *call) error {
 	m.Peek = c.Method == http.MethodHead
 	d := h.Decide(m)
 	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Firmware: m.Firmware, Pinned: h.Pinned != nil, Decision: d}
+	if h.Claim != nil && d.Action == deploy.Discover && d.Node == "" {
+		s.Claim = h.Claim(m, c.server)
+	}
 	var text []byte
 	var err error
 	if s.Ticket, err = h.ticket(d, c.addr, c.server); err == nil {

@@ -39,6 +39,7 @@ const (
 	medium
 	agentEntry
 	agentLine
+	claimPage
 	report
 	health
 	metrics
@@ -123,6 +124,9 @@ func parse(r *http.Request) (target, error) {
 		t = target{kind: grubFile, grub: grub}
 	}
 	t.path = deploy.Redact(strings.Join(elems, "/"))
+	if t.kind == claimPage {
+		t.path = "C/(claim)" // whose token is not for any log
+	}
 	return t, nil
 }
 
@@ -173,6 +177,8 @@ func matchPair(dir, name string) target {
 		return target{kind: bootScript}
 	case dir == "boot" && name == "autoexec.ipxe":
 		return target{kind: autoexec}
+	case dir == "C": // no node: their names are in small letters
+		return target{kind: claimPage}
 	case dir == "boot" && isLoader(name):
 		return target{kind: loader, file: name}
 	case dir == "checkin" && isCheckIn(name):

@@ -76,6 +76,7 @@ type Script struct {
 	Firmware node.Firmware // how the machine started; empty: not known
 	Pinned   bool          // files are named by their release: /<node>/<release>/...
 	Ticket   deploy.Token  // for the payload of the node; zero: it boots without
+	Claim    string        // URL shown as a QR code to claim the machine by; empty: none
 	Decision deploy.Decision
 
 	sample string // payload of one that nobody boots; see CheckCmdline

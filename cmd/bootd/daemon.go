@@ -29,6 +29,7 @@ import (
 	"bootd/deploy"
 	"bootd/dhcp"
 	"bootd/internal/admin"
+	"bootd/internal/claim"
 	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
@@ -83,7 +84,9 @@ type daemon struct {
 	pulse   *deploy.Pulse
 	reports *store.Table // last texts of the nodes
 	media   *deploy.Media
-	copying sync.Mutex // one image of an installer at a time
+	desk    *claim.Desk
+	hosts   *store.Table // edge host ids that nodes reported
+	copying sync.Mutex   // one image of an installer at a time
 	dhcp    *dhcp.Server
 	ports   []dhcp.Ports
 	tftp    []bound[*net.UDPConn]
@@ -220,6 +223,9 @@ func (d *daemon) openState() error {
 	}
 	if err := d.openMedia(db); err != nil {
 		return fmt.Errorf("media: %w", err)
+	}
+	if err := d.openDesk(db); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	d.dhcp = &dhcp.Server{Leases: dhcp.NewLeases(), Store: leases, Record: d.record, Log: d.log, Metrics: dhcp.NewMetrics(d.registry)}
 	if err := d.dhcp.Leases.Load(leases); err != nil {
@@ -394,6 +400,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify,
 		Ticket:   d.ticket, Payload: d.payload, Media: d.medium,
+		Claim: d.claimURL, ClaimPage: d.desk,
 		CheckIn: d.checkIn, Sending: d.sending, Agents: d.lines,
 		Record: d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),

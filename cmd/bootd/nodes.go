@@ -223,7 +223,7 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 	// What was installed is on the disks of the old hardware. Who holds a node
 	// means whatever machine that is.
 	phase := d.records.Get(name).Phase
-	anew := len(change.Keys) > 0 && (is == nil || phase != deploy.Held)
+	anew := (is == nil || phase != deploy.Held) && slices.ContainsFunc(change.Keys, func(k admin.KeyChange) bool { return is == nil || k.Key == "role" || slices.Contains(hardware, k.Key) })
 	if anew && phase != deploy.Inventory {
 		k := admin.KeyChange{Key: "deployment", Old: phase.String()}
 		if is != nil {

@@ -23,6 +23,8 @@
 //	POST /v1/upgrades         UpgradeRequest; the answer is an Upgrade
 //	POST /v1/upgrades/{role}/{what} what is stop, abandon, resume or skip; the answer is the rollout.Rollout
 //	POST /v1/links            a plan of boot directories; a line per node that is done, and one at the end
+//	GET /v1/registrations     []EdgeHost, in the order of the configuration
+//	POST /v1/claims/{machine} ClaimOffer: where a node, or a MAC that waits, is claimed; ?server=HOST:PORT
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}, with "unknown":
@@ -147,4 +149,5 @@ type Backend interface {
 	Inventory
 	Media
 	BootDirs
+	Registration
 }

@@ -70,6 +70,7 @@ func (b *builder) config(r raw) *Config {
 	b.insideRoot(c, r)
 	b.secretFiles(c, r)
 	b.powerOff(c, r)
+	c.Registration = b.registration(c, r.Registration)
 	c.NodeOptions = b.nodeOptions(r)
 	b.subnets(c.Subnets)
 	b.poolClasses(c)

@@ -63,6 +63,8 @@ type Config struct {
 	Classes   []Class  // at most MaxClasses; where two say different things of a client, the first wins
 	Inventory *node.Inventory
 
+	Registration Registration
+
 	// NodeOptions is what each node is told by DHCP, by its name: its own
 	// options, and those of its role that it does not set.
 	NodeOptions map[string][]DHCPOption

@@ -72,6 +72,10 @@ func TestReference(t *testing.T) {
 				MAC: [][]byte{{0x94, 0x40, 0xc9}}, UUID: [][]byte{{0x4c, 0x4c, 0x45, 0x44, 0, 0x42}},
 			},
 		}},
+		Registration: Registration{
+			PIN: "/etc/bootd/secrets/claim-pin", URL: "https://boot.example/claim/{{.Token}}?id={{urlquery .ID}}",
+			Sites: []Site{{Name: "paris", Label: "Paris, 5e", Role: "gpu", Tags: map[string]string{"site": "paris", "project": "fr"}}},
+		},
 		NodeOptions: map[string][]DHCPOption{"ncn-w001": {{17, []byte("x1000"), true}}},
 	}
 	if diff := cmp.Diff(want, c, compare); diff != "" {

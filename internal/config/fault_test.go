@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 		// keys and kinds
 		{"root: /a\n|subnet: []\n", `x.yaml:%P: unknown key "subnet": did you mean "subnets"?`},
 		{"|Root: /a\n", `x.yaml:%P: unknown key "Root": did you mean "root"?`},
-		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, retries, kernels, signers, log, admin, http, tftp, leases, registration-token, bmc, subnets, classes, roles, nodes`},
+		{"|colour: red\n", `x.yaml:%P: unknown key "colour": known here are root, state, loaders, loader, retries, kernels, signers, log, admin, http, tftp, leases, registration-token, bmc, subnets, classes, roles, nodes, registration`},
 		{"http: {|enabled: false}\n", `x.yaml:%P: http: unknown key "enabled": known here are port, metadata`},
 		{subnet("|boot_lease: 20m"), `x.yaml:%P: subnets[0]: unknown key "boot_lease": did you mean "boot-lease"?`},
 		{host("|mac: 1"), `x.yaml:%P: nodes[0] "a": unknown key "mac": did you mean "macs"?`},

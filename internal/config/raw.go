@@ -23,6 +23,19 @@ type (
 		Classes []rawClass  `yaml:"classes"`
 		Roles   []rawRole   `yaml:"roles"`
 		Nodes   []rawNode   `yaml:"nodes"`
+
+		Registration rawRegistration `yaml:"registration"`
+	}
+	rawRegistration struct {
+		PIN   string    `yaml:"pin"`
+		URL   string    `yaml:"url"`
+		Sites []rawSite `yaml:"sites"`
+	}
+	rawSite struct {
+		Name  string   `yaml:"name"`
+		Label string   `yaml:"label"`
+		Role  string   `yaml:"role"`
+		Tags  []string `yaml:"tags"`
 	}
 	rawLog struct {
 		Level  string `yaml:"level"`

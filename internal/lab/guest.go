@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,7 @@ type Machine struct {
 	Serial   string    // SMBIOS system serial number; empty: none
 	Disks    []string  // files of its disks, from NewDisk, in order; their serial numbers are disk0, disk1, ...
 	CD       string    // file in its CD drive; empty: it has none
+	Screen   bool      // it has a screen, and its firmware shows itself there: see Guest.Screenshot
 	Resets   bool      // a reset starts it anew, where it else ends
 	Memory   int       // MiB; zero: 512
 	Idle     bool      // before its NIC it has one of another kind without a cable, which only ipxe.efi has a driver for
@@ -58,6 +60,16 @@ type Machine struct {
 type Guest struct {
 	*Proc
 	Machine Machine
+	dir     string
+}
+
+// Screenshot writes what is on the screen to a PNG file.
+func (g *Guest) Screenshot(ctx context.Context, file string) error {
+	command, err := json.Marshal(map[string]any{"execute": "screendump", "arguments": map[string]string{"filename": file, "format": "png"}})
+	if err != nil {
+		return err
+	}
+	return tellQEMU(ctx, filepath.Join(g.dir, monitor), string(command))
 }
 
 // loaderScript runs in the iPXE that QEMU loads as a kernel, and does what the
@@ -88,7 +100,7 @@ func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
 			return nil, err
 		}
 	}
-	return &Guest{Proc: p, Machine: m}, nil
+	return &Guest{Proc: p, Machine: m, dir: dir}, nil
 }
 
 // Command puts a machine on the segment and leaves it to somebody else, such as
@@ -114,6 +126,11 @@ const monitor = "qmp"
 
 // unplug takes the cable out of the idle NIC; there is no argument for that.
 func unplug(ctx context.Context, socket string) error {
+	return tellQEMU(ctx, socket, `{"execute":"set_link","arguments":{"name":"idle","up":false}}`)
+}
+
+// tellQEMU has QEMU carry out a command, once it listens.
+func tellQEMU(ctx context.Context, socket, command string) error {
 	var conn net.Conn
 	for {
 		var err error
@@ -128,7 +145,7 @@ func unplug(ctx context.Context, socket string) error {
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	in := bufio.NewScanner(conn)
 	in.Scan() // its greeting
-	for _, command := range []string{`{"execute":"qmp_capabilities"}`, `{"execute":"set_link","arguments":{"name":"idle","up":false}}`} {
+	for _, command := range []string{`{"execute":"qmp_capabilities"}`, command} {
 		if _, err := io.WriteString(conn, command+"\n"); err != nil {
 			return err
 		}
@@ -206,8 +223,14 @@ func (m Machine) args(accel, tap string) []string {
 	if m.Serial != "" {
 		args = append(args, "-smbios", "type=1,serial="+m.Serial)
 	}
+	if m.Idle || m.Screen {
+		args = append(args, "-qmp", "unix:"+monitor+",server=on,wait=off")
+	}
+	if m.Screen {
+		args = append(args, "-machine", "graphics=on", "-vga", "std")
+	}
 	if m.Idle {
-		args = append(args, "-qmp", "unix:"+monitor+",server=on,wait=off",
+		args = append(args,
 			"-netdev", "hubport,id=idle,hubid=0", "-device", "e1000,netdev=idle,romfile=,mac=52:54:00:1d:1e:00")
 	}
 	for i, file := range m.Disks {

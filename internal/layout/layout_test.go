@@ -44,6 +44,9 @@ var forbidden = map[string]map[string]string{
 	"internal/iso9660":   {"internal/": "it writes images and knows nothing of what is in them"},
 	"cmd/bootctl":        {"dhcp": "the daemon speaks protocols, bootctl speaks to the daemon", "tftp": protocols, "internal/lab": "the lab is for tests"},
 	"cmd/bootd":          {"internal/lab": "the lab is for tests"},
+	"internal/qr":        {"internal/": "it draws codes and knows nothing of what is in them"},
+	"internal/claim":     {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": protocols, "internal/config": plumbing},
+	"deploy/edge":        {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
 }
 
 const (

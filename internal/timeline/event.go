@@ -50,6 +50,7 @@ const (
 	Report    Step = "report"         // boot script reported an error
 	Switched  Step = "switched"       // an upgrade linked the node to Release
 	PutBack   Step = "put-back"       // an upgrade linked the node to Release again, which it came from
+	Claim     Step = "claim"          // somebody claimed the machine for the site that Detail says
 	Deploy    Step = "deployment"     // the node came to the phase that Action says, because of Detail
 )
 
@@ -106,7 +107,7 @@ func (e *Event) Machine() string {
 // without it is told, and says nothing of how its boot stands.
 func (e *Event) ofMachine() bool {
 	switch e.Step {
-	case Freed, Assigned, Lapsed, Beat, Deploy, Media:
+	case Freed, Assigned, Lapsed, Beat, Deploy, Media, Claim:
 		return false
 	}
 	return true

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bootd/internal/admin"
+	"bootd/internal/cli"
+	"bootd/internal/qr"
+)
+
+func qrCommand() *cobra.Command {
+	var png, server string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "qr NODE [flags]",
+		Short: "Show the code by which a machine is registered or claimed",
+		Long: `Shows the QR code of a node, or of the MAC address of a machine that waits
+without being one: the URL that registration: of the configuration makes, and the
+edge host id that the machine will have, as far as it is known before it is
+installed.
+
+Who has the URL and the PIN can claim the machine for a site, once.`,
+		Example: "  bootctl qr edge-01\n  bootctl qr edge-01 --png edge-01.png",
+		Args:    oneNode,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			offer, err := claimOf(cmd, args[0], server)
+			switch {
+			case err != nil:
+				return explained(err)
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), offer)
+			case png != "":
+				return writePNG(cmd.OutOrStdout(), png, offer)
+			}
+			return printQR(cmd.OutOrStdout(), offer)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&png, "png", "", "write a picture to this `FILE` instead")
+	f.StringVar(&server, "server", "", "`HOST[:PORT]` at which phones reach the daemon (default: as the machine does)")
+	f.BoolVar(&asJSON, "json", false, "print a JSON object: url, id")
+	return cmd
+}
+
+// claimOf asks for the claim of a machine by each way its name is spelled.
+func claimOf(cmd *cobra.Command, machine, server string) (offer admin.ClaimOffer, err error) {
+	for _, name := range spellings(machine) {
+		if offer, err = client(cmd).Claim(cmd.Context(), name, server); err == nil {
+			return offer, nil
+		}
+	}
+	return offer, fmt.Errorf("%q: %w", machine, err)
+}
+
+func printQR(w io.Writer, offer admin.ClaimOffer) error {
+	code, err := qr.Encode(offer.URL)
+	if err != nil {
+		return err
+	}
+	for _, line := range code.Terminal() {
+		fmt.Fprintln(w, line)
+	}
+	fmt.Fprintln(w, cli.Printable(offer.URL))
+	if offer.ID != "" {
+		fmt.Fprintln(w, "edge host id:", cli.Printable(offer.ID))
+	}
+	return nil
+}
+
+func writePNG(w io.Writer, path string, offer admin.ClaimOffer) error {
+	code, err := qr.Encode(offer.URL)
+	if err != nil {
+		return err
+	}
+	if err := writeAside(path, func(f *os.File) error { _, err := f.Write(code.PNG()); return err }); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s: %s\n", path, cli.Printable(offer.URL))
+	return err
+}
+
+func registrationCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "registration [flags]",
+		Short: "Show how edge hosts are called, as predicted and as they say",
+		Long: `Shows for each node the edge host id that it will have in Palette, from its
+SMBIOS UUID and its user-data, and the one that it reported with the check-in
+"registered". To register is the host's own act: bootd shows what it says.`,
+		Example: "  bootctl registration",
+		Args:    cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, err := client(cmd).Registrations(cmd.Context())
+			switch {
+			case err != nil:
+				return explained(err)
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), list)
+			}
+			return printRegistrations(cmd.OutOrStdout(), list)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
+	return cmd
+}
+
+func printRegistrations(w io.Writer, list []admin.EdgeHost) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(list) > 0 {
+		fmt.Fprintln(t, "NODE\tSITE\tPHASE\tEDGE HOST ID\tREPORTED\tWHEN\tVERDICT")
+	}
+	for _, h := range list {
+		when := "-"
+		if !h.At.IsZero() {
+			when = h.At.Local().Format(time.DateTime)
+		}
+		verdict := h.Verdict.String()
+		if h.Why != "" {
+			verdict += ": " + h.Why
+		}
+		fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%s\t%s\t%s\n", h.Node, cli.Printable(dash(h.Site)), h.Phase,
+			cli.Printable(dash(h.Predicted)), cli.Printable(dash(h.Reported)), when, cli.Printable(verdict))
+	}
+	return t.Flush()
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"bootd/deploy/edge"
+	"bootd/deploy/payload"
+	"bootd/internal/admin"
+	"bootd/internal/claim"
+	"bootd/internal/config"
+	"bootd/internal/node"
+	"bootd/internal/store"
+	"bootd/internal/timeline"
+	"bootd/ipxe"
+)
+
+// openDesk reads what hosts reported, and makes the desk where machines are
+// claimed. Claims themselves are not kept.
+func (d *daemon) openDesk(db *store.Store) (err error) {
+	d.desk = &claim.Desk{
+		PIN:   func() string { return d.world.Load().cfg.Registration.PIN },
+		Sites: d.sites, Bind: d.bind,
+	}
+	d.hosts, err = db.Table("edge-hosts")
+	return err
+}
+
+func (d *daemon) sites() (list []claim.Site) {
+	for _, s := range d.world.Load().cfg.Registration.Sites {
+		list = append(list, claim.Site{Name: s.Name, Label: s.Label})
+	}
+	return list
+}
+
+// claimURL is what the QR code of a machine says that waits without being a
+// node; empty: machines are not claimed here. Whoever asks gets it: that a
+// machine waits is no secret, and to claim it takes the PIN.
+func (d *daemon) claimURL(m ipxe.Machine, server string) string {
+	if m.MAC.IsZero() || len(d.world.Load().cfg.Registration.Sites) == 0 {
+		return ""
+	}
+	c := claim.Machine{MAC: m.MAC, UUID: m.UUID, Serial: m.Serial}
+	c.ID, _ = edge.Predict(edge.Hardware{UUID: m.UUID, Serial: m.Serial}, edge.Settings{}) // none: it is not known
+	url, err := d.urlOf(c, server)
+	if err != nil {
+		d.log.Error("claim without a URL", "mac", m.MAC, "err", err)
+	}
+	return url
+}
+
+func (d *daemon) urlOf(m claim.Machine, server string) (string, error) {
+	reg := d.world.Load().cfg.Registration
+	u := config.ClaimURL{Server: server, ID: m.ID, Node: m.Node}
+	if len(reg.Sites) > 0 {
+		u.Token = d.desk.Issue(m)
+	}
+	return reg.Execute(u)
+}
+
+// bind makes a machine belong to a site: in the file of nodes, and in force
+// when it returns. Its errors are shown on a phone.
+func (d *daemon) bind(m claim.Machine, site, name string) (string, error) {
+	s, ok := d.world.Load().cfg.Registration.Site(site)
+	if !ok {
+		return "", fmt.Errorf("site %q is not there any more", site)
+	}
+	keys := config.Keys{"tags": pairs(s.Tags)}
+	if m.Node != "" {
+		name = m.Node
+	} else {
+		keys["role"], keys["macs"] = []string{s.Role}, []string{m.MAC.String()}
+		if m.UUID.Plausible() {
+			keys["uuid"] = []string{m.UUID.String()}
+		}
+		if m.Serial != "" {
+			keys["serial"] = []string{m.Serial}
+		}
+	}
+	_, err := d.edit(name, false, func(draft *config.Draft, was *node.Node) error {
+		switch {
+		case m.Node == "" && was != nil:
+			return fmt.Errorf("node %q is there already: choose another name", name)
+		case m.Node != "" && was == nil:
+			return noNode(name)
+		case m.Node != "" && config.Claimed(was) && was.Tags["site"] != site:
+			return fmt.Errorf("node %q belongs to site %s already", name, was.Tags["site"])
+		case was != nil:
+			tags := maps.Clone(was.Tags)
+			if tags == nil {
+				tags = map[string]string{}
+			}
+			maps.Copy(tags, s.Tags)
+			keys["tags"] = pairs(tags)
+		}
+		_, err := draft.SetNode(name, keys)
+		return err
+	})
+	if err != nil {
+		d.log.Warn("machine not claimed", "mac", m.MAC, "node", name, "site", site, "err", err)
+		return "", shown(err)
+	}
+	d.record(timeline.Event{Node: name, MAC: m.MAC, Step: timeline.Claim, Detail: "for site " + site})
+	d.log.Info("machine claimed", "node", name, "mac", m.MAC, "site", site)
+	return name, nil
+}
+
+// shown is an error without the paths and lines of the configuration, which are
+// not for a phone.
+func shown(err error) error {
+	var faults config.Faults
+	if errors.As(err, &faults) && len(faults) > 0 {
+		return errors.New(faults[0].Problem)
+	}
+	return err
+}
+
+func pairs(m map[string]string) (list []string) {
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, k+"="+m[k])
+	}
+	return list
+}
+
+// hardware is what is known of a node for its edge host id.
+func hardwareOf(n *node.Node) edge.Hardware { return edge.Hardware{UUID: n.UUID, Serial: n.Serial} }
+
+// settings are those that a node's payloads have for its edge host id. Secrets
+// do not count: no part of an id is one.
+func (d *daemon) settings(w *world, n *node.Node) (edge.Settings, error) {
+	var docs [][]byte
+	for _, p := range []node.Payload{n.Payload, n.Site} {
+		if p.IsZero() {
+			continue
+		}
+		server, _ := w.serverFor(n)
+		rendered, err := payload.RenderRedacted(p, d.payloadData(w, n, server))
+		if err != nil {
+			return edge.Settings{}, errors.New(places(err))
+		}
+		docs = append(docs, rendered["user-data"])
+	}
+	return edge.Read(docs...)
+}
+
+// predict returns the edge host id that a node will have.
+func (d *daemon) predict(w *world, n *node.Node) (string, edge.Settings, error) {
+	s, err := d.settings(w, n)
+	if err != nil {
+		return "", s, err
+	}
+	id, err := edge.Predict(hardwareOf(n), s)
+	return id, s, err
+}
+
+// A hostReport is what a node said that it is called upstream.
+type hostReport struct {
+	ID   string    `json:"id"`
+	Time time.Time `json:"time"`
+}
+
+// maxHostID is above what Palette keeps of an id.
+const maxHostID = 256
+
+// keepHost keeps the edge host id that a node reports with its check-in
+// "registered".
+func (d *daemon) keepHost(in ipxe.CheckIn) error {
+	id := in.Values.Get("id")
+	if in.Kind != "registered" || id == "" {
+		return nil
+	}
+	if len(id) > maxHostID || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return fmt.Errorf("edge host id of %d bytes is not one", len(id))
+	}
+	value, err := json.Marshal(hostReport{id, time.Now()})
+	if err != nil {
+		return err
+	}
+	return d.hosts.Apply([]store.Change{{Key: []byte(in.Node), Value: value}})
+}
+
+func (d *daemon) hostOf(name string) (r hostReport) {
+	if value, err := d.hosts.Get([]byte(name)); err == nil && value != nil {
+		_ = json.Unmarshal(value, &r) // ours; a damaged one is as good as none
+	}
+	return r
+}
+
+// Registrations implements admin.Registration.
+func (d *daemon) Registrations() (list []admin.EdgeHost) {
+	w := d.world.Load()
+	for _, n := range w.inv.Nodes() {
+		id, settings, err := d.predict(w, &n)
+		r := d.hostOf(n.Name)
+		h := admin.EdgeHost{Node: n.Name, Predicted: id, Reported: r.ID, At: r.Time, Site: n.Tags["site"], Phase: d.records.Get(n.Name).Phase}
+		if h.Verdict = edge.Compare(hardwareOf(&n), settings, r.ID); err != nil {
+			h.Why = err.Error()
+		}
+		list = append(list, h)
+	}
+	return list
+}
+
+// Claim implements admin.Registration.
+func (d *daemon) Claim(machine, server string) (admin.ClaimOffer, error) {
+	w := d.world.Load()
+	n := w.nodeOf(machine)
+	if n == nil {
+		mac, err := node.ParseMAC(machine)
+		m, ok := d.desk.Waiting(mac)
+		if err != nil || !ok {
+			return admin.ClaimOffer{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
+		}
+		return d.offer(m, cmp.Or(server, d.anyServer()))
+	}
+	m := claim.Machine{Node: n.Name, MAC: n.MACs[0], UUID: n.UUID, Serial: n.Serial}
+	m.ID, _, _ = d.predict(w, n) // none: it is not known
+	of, _ := w.serverFor(n)
+	return d.offer(m, cmp.Or(server, of, d.anyServer()))
+}
+
+func (d *daemon) offer(m claim.Machine, server string) (admin.ClaimOffer, error) {
+	url, err := d.urlOf(m, server)
+	return admin.ClaimOffer{URL: url, ID: m.ID}, err
+}
+
+// anyServer is an address that we are reached at.
+func (d *daemon) anyServer() string {
+	for _, s := range d.cfg.Subnets {
+		return hostPort(s.Server, d.cfg.HTTP.Port)
+	}
+	return ""
+}
