@@ -126,8 +126,11 @@ func (f *follower) show(cmd *cobra.Command, r rollout.Rollout) error {
 	f.seen = r
 	var cycle []string
 	changed := was.State != r.State
-	for _, n := range r.Nodes {
-		old := was.Node(n.Name)
+	for i, n := range r.Nodes {
+		var old *rollout.Node
+		if len(was.Nodes) > 0 {
+			old = &was.Nodes[i]
+		}
 		if old != nil && *old == n || old == nil && n.Phase == rollout.Waiting {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,9 @@ const (
 // rollouts drives the upgrades of roles: what it hears of nodes goes into their
 // rollout.Rollout, which is kept on disk before any link follows it. While
 // links are switched, only nodes of an upgrade wait, and those who ask for it.
+//
+// In the table, the key of a rollout is its role, and that of a node the role,
+// a zero byte and its place: a step of one node writes that node.
 type rollouts struct {
 	world  func() *world
 	tree   *links.Tree
@@ -43,6 +47,7 @@ type rollouts struct {
 	now    func() time.Time
 
 	nodes atomic.Pointer[map[string]string] // of rollouts that heed them: node to role
+	wake  chan struct{}                     // links are to be made
 
 	mu    sync.Mutex
 	all   map[string]rollout.Rollout // the last one of each role
@@ -55,24 +60,55 @@ func (d *daemon) openRollouts(db *store.Store) error {
 	if err != nil {
 		return err
 	}
-	d.rollouts = &rollouts{world: d.world.Load, tree: d.tree, table: table, record: d.record, log: d.log, now: time.Now}
+	d.rollouts = &rollouts{world: d.world.Load, tree: d.tree, table: table, record: d.record, log: d.log, now: time.Now, wake: make(chan struct{}, 1)}
 	d.registry.MustRegister(d.rollouts)
 	return d.rollouts.load()
 }
 
-// load reads the table.
+// load reads the table, whose order is that of its keys.
 func (o *rollouts) load() error {
 	o.all, o.again = map[string]rollout.Rollout{}, map[string]time.Time{}
-	err := o.table.Scan(func(key, value []byte) error {
-		var r rollout.Rollout
-		if err := json.Unmarshal(value, &r); err != nil {
-			return fmt.Errorf("upgrade of role %q: %w", key, err)
+	err := o.table.Scan(func(key, value []byte) (err error) {
+		role, _, isNode := strings.Cut(string(key), "\x00")
+		r := o.all[role]
+		if isNode {
+			var n rollout.Node
+			err = json.Unmarshal(value, &n)
+			r.Nodes = append(r.Nodes, n)
+		} else {
+			err = json.Unmarshal(value, &r)
 		}
-		o.all[string(key)] = r
+		if err != nil {
+			return fmt.Errorf("upgrade of role %q: %w", role, err)
+		}
+		o.all[role] = r
 		return nil
 	})
 	o.listen()
 	return err
+}
+
+// difference is what makes the table say now where it says was.
+func difference(was, now rollout.Rollout) (list []store.Change, err error) {
+	add := func(key string, v any) {
+		value, bad := json.Marshal(v)
+		err = errors.Join(err, bad)
+		list = append(list, store.Change{Key: []byte(key), Value: value})
+	}
+	place := func(i int) string { return fmt.Sprintf("%s\x00%08d", now.Role, i) }
+	for i, n := range now.Nodes {
+		if i >= len(was.Nodes) || was.Nodes[i] != n {
+			add(place(i), n)
+		}
+	}
+	for i := len(now.Nodes); i < len(was.Nodes); i++ {
+		list = append(list, store.Change{Key: []byte(place(i))})
+	}
+	was.Nodes, now.Nodes = nil, nil
+	if !reflect.DeepEqual(was, now) {
+		add(now.Role, now)
+	}
+	return list, err
 }
 
 // run tells the rollouts that time goes on. The first time, right at the start,
@@ -85,6 +121,7 @@ func (o *rollouts) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-o.wake:
 		case <-tick.C:
 		}
 	}
@@ -106,7 +143,9 @@ func (o *rollouts) heeds(node string) bool {
 	return ok
 }
 
-// hear takes what was seen of a node.
+// hear takes what was seen of a node, and keeps it. A node that asks for its
+// script is linked before it is answered; what else follows may take longer
+// than those who tell should wait.
 func (o *rollouts) hear(s rollout.Sighting) {
 	role, ok := (*o.nodes.Load())[s.Node]
 	if !ok {
@@ -115,7 +154,17 @@ func (o *rollouts) hear(s rollout.Sighting) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	s.Time = o.now()
-	o.observeLocked(role, s)
+	if s.What == rollout.Asked {
+		o.observeLocked(role, s)
+		return
+	}
+	if err := o.keepLocked(role, o.all[role].Observe(s)); err != nil {
+		o.log.Error("upgrade does not know what a node said", "node", s.Node, "err", err)
+	}
+	select {
+	case o.wake <- struct{}{}:
+	default: // it will be looked at
+	}
 }
 
 // checkedIn hears what a node says of itself.
@@ -162,14 +211,11 @@ func (o *rollouts) observeLocked(role string, s rollout.Sighting) error {
 // keepLocked makes r the rollout of its role, on disk first.
 func (o *rollouts) keepLocked(role string, r rollout.Rollout) error {
 	was := o.all[role]
-	if reflect.DeepEqual(was, r) {
-		return nil
+	list, err := difference(was, r)
+	if err != nil || list == nil {
+		return err
 	}
-	value, err := json.Marshal(r)
-	if err == nil {
-		err = o.table.Apply([]store.Change{{Key: []byte(role), Value: value}})
-	}
-	if err != nil {
+	if err := o.table.Apply(list); err != nil {
 		return err
 	}
 	o.all[role] = r
@@ -195,8 +241,11 @@ func (o *rollouts) listen() {
 
 // tell makes events and log lines of what has changed.
 func (o *rollouts) tell(was, now rollout.Rollout) {
-	for _, n := range now.Nodes {
-		if old := was.Node(n.Name); old == nil || old.Phase == n.Phase {
+	if !was.Started.Equal(now.Started) {
+		was = now // it has only begun
+	}
+	for i, n := range now.Nodes {
+		if was.Nodes[i].Phase == n.Phase {
 			continue
 		}
 		e := timeline.Event{Node: n.Name, Time: n.Changed}
@@ -212,7 +261,7 @@ func (o *rollouts) tell(was, now rollout.Rollout) {
 		}
 		o.record(e)
 	}
-	if was.State == now.State || was.State == "" && now.State == rollout.Running {
+	if was.State == now.State {
 		return
 	}
 	level := slog.LevelInfo
@@ -318,20 +367,23 @@ func pinsOf(r rollout.Rollout, names []string) links.Settings {
 // apply links nodes as chosen.
 func (o *rollouts) apply(ctx context.Context, r rollout.Rollout, names []string, choices []artifacts.Choice, why string) map[string]error {
 	result := map[string]error{}
-	w := o.world()
+	role, _ := o.world().inv.Role(r.Role)
+	byName := make(map[string]artifacts.Choice, len(choices))
+	for _, c := range choices {
+		byName[c.Node.Name] = c
+	}
 	var wanted []links.Wanted
 	for _, name := range names {
-		i := slices.IndexFunc(choices, func(c artifacts.Choice) bool { return c.Node.Name == name })
+		c, ok := byName[name]
 		switch {
-		case i < 0:
+		case !ok:
 			result[name] = errors.New("it is not in the inventory any more")
-		case choices[i].Node.Role != r.Role:
-			result[name] = fmt.Errorf("its role is %q now", choices[i].Node.Role)
-		case choices[i].Err != nil:
-			result[name] = choices[i].Err
+		case c.Node.Role != r.Role:
+			result[name] = fmt.Errorf("its role is %q now", c.Node.Role)
+		case c.Err != nil:
+			result[name] = c.Err
 		default:
-			role, _ := w.inv.Role(r.Role)
-			wanted = append(wanted, links.Wanted{Node: name, Set: choices[i].Set, Aliases: role.Aliases})
+			wanted = append(wanted, links.Wanted{Node: name, Set: c.Set, Aliases: role.Aliases})
 		}
 	}
 	plan, err := o.tree.Plan(wanted)
@@ -377,13 +429,16 @@ func all(names []string, err error) map[string]error {
 func (o *rollouts) settle(r rollout.Rollout) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), linkTime)
 	defer cancel()
+	upgraded := map[string]bool{}
+	for _, n := range r.Nodes {
+		upgraded[n.Name] = n.Phase == rollout.Upgraded
+	}
 	whole, pinned := true, map[string]bool{}
 	for _, n := range o.world().inv.Nodes() {
 		if n.Role != r.Role {
 			continue
 		}
-		in := r.Node(n.Name)
-		whole = whole && in != nil && in.Phase == rollout.Upgraded
+		whole = whole && upgraded[n.Name]
 		pinned[n.Name] = n.Release != "" && n.Release != r.Release // by the configuration, to another
 	}
 	err := o.tree.Change(ctx, func(s *links.Settings) {

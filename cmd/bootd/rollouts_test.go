@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -93,7 +94,7 @@ func newUpgradeSite(t *testing.T) *upgradeSite {
 	s := &upgradeSite{t: t, clock: time.Date(2026, 11, 27, 2, 0, 0, 0, time.UTC)}
 	s.rollouts = &rollouts{
 		world: func() *world { return w }, tree: tree, table: table, log: slog.New(slog.DiscardHandler),
-		record: func(e timeline.Event) { s.events = append(s.events, e) }, now: func() time.Time { return s.clock },
+		record: func(e timeline.Event) { s.events = append(s.events, e) }, now: func() time.Time { return s.clock }, wake: make(chan struct{}, 1),
 	}
 	s.restart()
 	return s
@@ -159,6 +160,7 @@ func (s *upgradeSite) boots(name string) {
 	s.t.Helper()
 	release := s.asks(name)
 	s.checkedIn(&timeline.Event{Step: timeline.CheckIn, Action: "booted", Node: name, Release: release})
+	s.tick()
 }
 
 // want checks how the upgrade stands and what the nodes are linked to, which is
@@ -307,6 +309,30 @@ func TestUpgradeRefusals(t *testing.T) {
 	s.want("", "0.0.8 0.0.8 0.0.8")
 }
 
+// What a shorter upgrade leaves of a longer one is nothing, and what is read is
+// what was written.
+func TestUpgradeOnDisk(t *testing.T) {
+	s := newUpgradeSite(t)
+	s.mustBegin()
+	s.boots("ncn-m001")
+	d := &daemon{rollouts: s.rollouts}
+	if _, err := d.Steer("kubernetes", rollout.Abandon); err != nil {
+		t.Fatal(err)
+	}
+	few := wish
+	few.Nodes = "ncn-m003"
+	if err := s.begin(few); err != nil {
+		t.Fatal(err)
+	}
+	want := s.all["kubernetes"]
+	s.restart()
+	got := s.all["kubernetes"]
+	if len(got.Nodes) != 1 || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	s.want(rollout.Running, "0.0.9 0.0.8 0.0.9")
+}
+
 // What cannot be put back stays to be put back, and is when that works again.
 func TestUpgradeTriesAgain(t *testing.T) {
 	s := newUpgradeSite(t)
@@ -316,6 +342,7 @@ func TestUpgradeTriesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.checkedIn(&timeline.Event{Step: timeline.CheckIn, Action: "failed", Node: "ncn-m001", Release: "0.0.9", Detail: "no disk"})
+	s.tick()
 	if n := s.all["kubernetes"].Nodes[0]; n.Phase != rollout.Returning || !strings.Contains(n.Trouble, `"in the way" is neither a file nor a link`) {
 		t.Errorf("got %+v, want that it is still to be put back, and why", n)
 	}
