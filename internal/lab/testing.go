@@ -72,7 +72,7 @@ func (n *Net) Boot(t testing.TB, m Machine) *Guest {
 }
 
 // BootTime bounds one boot, however slow the machine.
-const BootTime = 90 * time.Second
+const BootTime = 3 * time.Minute
 
 // Deadline returns a context for one boot.
 func Deadline(t testing.TB) context.Context {
