@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,9 +25,10 @@ import (
 // release 0.0.8 and may have 0.0.9, with a clock that stands still.
 type upgradeSite struct {
 	*rollouts
-	t      *testing.T
-	clock  time.Time
-	events []timeline.Event
+	t       *testing.T
+	records *deploy.Records
+	clock   time.Time
+	events  []timeline.Event
 }
 
 // mortal is a table that loses everything behind a number of commits, as a
@@ -66,13 +68,14 @@ func newUpgradeSite(t *testing.T) *upgradeSite {
 	for i, want := range []node.Want{node.WantRelease, node.WantRelease, node.WantRelease, node.WantHold} {
 		nodes = append(nodes, node.Node{Name: fmt.Sprintf("ncn-m00%d", i+1), Role: "kubernetes", Want: want, MACs: []node.MAC{{0x52, 0x54, 0, 0, 0, byte(i + 1)}}})
 	}
+	nodes = append(nodes, node.Node{Name: "ncn-i001", Role: "installed", MACs: []node.MAC{{0x52, 0x54, 0, 0, 0, 9}}})
 	w := upgradeWorld(t, tree, nodes)
 	choices, err := w.resolve(links.Settings{Roles: map[string]string{"kubernetes": "0.0.8"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var wanted []links.Wanted
-	for _, c := range choices {
+	for _, c := range choices[:4] {
 		wanted = append(wanted, links.Wanted{Node: c.Node.Name, Set: c.Set})
 	}
 	p, err := tree.Plan(wanted)
@@ -91,7 +94,15 @@ func newUpgradeSite(t *testing.T) *upgradeSite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &upgradeSite{t: t, clock: time.Date(2026, 11, 27, 2, 0, 0, 0, time.UTC)}
+	deployments, err := db.Table("deployments")
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := deploy.OpenRecords(deployments, func(string, deploy.Record, deploy.Record) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &upgradeSite{t: t, records: records, clock: time.Date(2026, 11, 27, 2, 0, 0, 0, time.UTC)}
 	s.rollouts = &rollouts{
 		world: func() *world { return w }, tree: tree, table: table, log: slog.New(slog.DiscardHandler),
 		record: func(e timeline.Event) { s.events = append(s.events, e) }, now: func() time.Time { return s.clock }, wake: make(chan struct{}, 1),
@@ -126,9 +137,15 @@ func (s *upgradeSite) restart() {
 var wish = admin.UpgradeRequest{Role: "kubernetes", Release: "0.0.9", Batch: 1, Attempts: 2, Wait: rollout.WaitBooted, Deadline: 20 * time.Minute}
 
 func (s *upgradeSite) begin(r admin.UpgradeRequest) error {
-	d := &daemon{rollouts: s.rollouts}
-	_, err := d.Upgrade(s.t.Context(), r)
+	_, err := s.daemon().Upgrade(s.t.Context(), r)
 	return err
+}
+
+// daemon is as much of a daemon as administrators talk to.
+func (s *upgradeSite) daemon() *daemon {
+	d := &daemon{rollouts: s.rollouts, records: s.records}
+	d.world.Store(s.world())
+	return d
 }
 
 func (s *upgradeSite) mustBegin() {
@@ -297,7 +314,9 @@ func TestUpgradeRefusals(t *testing.T) {
 		{func(r *admin.UpgradeRequest) { r.Role = "installed" }, `role "installed": its releases are installers`},
 		{func(r *admin.UpgradeRequest) { r.Release = "0.1.0" }, "0.1.0"},
 		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m001,ncn-w*" }, `node "ncn-w*" is not in the inventory`},
-		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m004" }, "node ncn-m004: it is set to hold, not to boot its release"},
+		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m004" }, `node "ncn-m004": does not boot a release: held by the administrator`},
+		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-i001" }, `node "ncn-i001" is of role "installed", not "kubernetes"`},
+		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-[m]" }, "ncn-[m]"},
 		{func(r *admin.UpgradeRequest) { r.Batch = 0 }, "batch: 0: at least 1"},
 	} {
 		r := wish
@@ -305,6 +324,12 @@ func TestUpgradeRefusals(t *testing.T) {
 		if err := s.begin(r); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %q", err, tt.want)
 		}
+	}
+	dry := wish
+	dry.Nodes, dry.DryRun = "ncn-*", true
+	u, err := s.daemon().Upgrade(t.Context(), dry)
+	if want := []admin.LeftOut{{Node: "ncn-m004", Reason: "held by the administrator"}}; err != nil || len(u.Nodes) != 3 || !slices.Equal(u.LeftOut, want) {
+		t.Errorf("ncn-*: got %d nodes, left out %v, %v, want 3 and %v", len(u.Nodes), u.LeftOut, err, want)
 	}
 	s.want("", "0.0.8 0.0.8 0.0.8")
 }
@@ -315,8 +340,7 @@ func TestUpgradeOnDisk(t *testing.T) {
 	s := newUpgradeSite(t)
 	s.mustBegin()
 	s.boots("ncn-m001")
-	d := &daemon{rollouts: s.rollouts}
-	if _, err := d.Steer("kubernetes", rollout.Abandon); err != nil {
+	if _, err := s.daemon().Steer("kubernetes", rollout.Abandon); err != nil {
 		t.Fatal(err)
 	}
 	few := wish

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/netip"
 	"slices"
@@ -69,13 +67,13 @@ func (d *daemon) Steer(role string, what rollout.What) (rollout.Rollout, error) 
 // Upgrade implements admin.Backend.
 func (d *daemon) Upgrade(ctx context.Context, req admin.UpgradeRequest) (admin.Upgrade, error) {
 	o := d.rollouts
-	u, err := o.draft(ctx, req)
+	u, err := d.planUpgrade(ctx, req)
 	if err != nil {
 		return u, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if r := o.all[req.Role]; r.Active() && r.State != "" {
+	if r := o.all[req.Role]; r.Active() {
 		c := r.Count()
 		return u, fmt.Errorf("role %s: an upgrade to %s is %s, with %d of %d nodes upgraded and %d under way: bootctl upgrade stop %s", r.Role, r.Release, r.State,
 			c[rollout.Upgraded], len(r.Nodes), c[rollout.Switching]+c[rollout.Switched]+c[rollout.Returning], r.Role)
@@ -92,42 +90,37 @@ func (d *daemon) Upgrade(ctx context.Context, req admin.UpgradeRequest) (admin.U
 	return u, err
 }
 
-// draft makes the rollout that a request asks for, or says why there can be
-// none.
-func (o *rollouts) draft(ctx context.Context, req admin.UpgradeRequest) (u admin.Upgrade, err error) {
-	w := o.world()
+// planUpgrade makes the rollout that a request asks for, or says why there can be
+// none. Nodes that would not boot a release now are left out, and an error when
+// they are named.
+func (d *daemon) planUpgrade(ctx context.Context, req admin.UpgradeRequest) (u admin.Upgrade, err error) {
+	w, now := d.world.Load(), d.rollouts.now()
 	role, ok := w.inv.Role(req.Role)
-	if !ok {
+	switch {
+	case !ok:
 		return u, fmt.Errorf("there is no role %q; there are: %v", req.Role, slices.Sorted(maps.Keys(w.inv.Roles())))
-	}
-	if role.Install != nil {
+	case role.Install != nil:
 		return u, fmt.Errorf("role %q: its releases are installers: arm its nodes to install another one", role.Name)
 	}
-	nodes, err := w.nodesOf(role.Name, req.Nodes)
+	nodes, named, err := w.nodesOf(role.Name, req.Nodes)
 	if err != nil {
 		return u, err
 	}
-	u.Rollout = rollout.Rollout{Role: role.Name, Release: req.Release, Batch: req.Batch, Attempts: req.Attempts, Wait: req.Wait, Deadline: req.Deadline, Started: o.now()}
+	u.Rollout = rollout.Rollout{Role: role.Name, Release: req.Release, Batch: req.Batch, Attempts: req.Attempts, Wait: req.Wait, Deadline: req.Deadline, Started: now}
 	for _, n := range nodes {
-		current, err := o.tree.Current(n.Name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			u.LeftOut = append(u.LeftOut, admin.LeftOut{Node: n.Name, Reason: "it has no boot directory yet"})
-		case err != nil:
-			u.LeftOut = append(u.LeftOut, admin.LeftOut{Node: n.Name, Reason: err.Error()})
-		case n.Want != node.WantRelease:
-			u.LeftOut = append(u.LeftOut, admin.LeftOut{Node: n.Name, Reason: fmt.Sprintf("it is set to %v, not to boot its release", n.Want)})
+		switch dec := d.next(w, &n, now); {
+		case dec.Action == deploy.Boot:
+			u.Nodes = append(u.Nodes, rollout.Node{Name: n.Name, From: dec.Release})
+		case named[n.Name]:
+			return u, fmt.Errorf("node %q: does not boot a release: %s", n.Name, dec.Reason)
 		default:
-			u.Nodes = append(u.Nodes, rollout.Node{Name: n.Name, From: current.Release})
+			u.LeftOut = append(u.LeftOut, admin.LeftOut{Node: n.Name, Reason: dec.Reason})
 		}
-	}
-	if req.Nodes != "" && u.LeftOut != nil {
-		return u, fmt.Errorf("node %s: %s", u.LeftOut[0].Node, u.LeftOut[0].Reason)
 	}
 	if u.Rollout, err = rollout.New(u.Rollout); err != nil {
 		return u, err
 	}
-	return u, o.bootable(ctx, u.Rollout)
+	return u, d.rollouts.bootable(ctx, u.Rollout)
 }
 
 // bootable reports why the nodes of a rollout could not boot its release.
@@ -168,28 +161,28 @@ func (o *rollouts) bootable(ctx context.Context, r rollout.Rollout) error {
 	return w.kernelsAgree(choices)
 }
 
-// nodesOf returns the nodes of a role that patterns stand for, or all. A node
-// of another role that is named, and not only matched, is an error.
-func (w *world) nodesOf(role, patterns string) ([]node.Node, error) {
+// nodesOf returns the nodes of a role that patterns stand for, or all, and which
+// of them are named and not only matched. One of another role that is named is
+// an error.
+func (w *world) nodesOf(role, patterns string) (nodes []node.Node, named map[string]bool, err error) {
 	var list []node.Pattern
 	if patterns != "" {
-		var err error
 		if list, err = node.ParsePatterns(patterns); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	picked, err := w.inv.Pick(list)
-	if err != nil {
-		return nil, err
+	named = map[string]bool{}
+	for _, p := range list {
+		named[p.String()] = true
 	}
-	var nodes []node.Node
+	picked, err := w.inv.Pick(list)
 	for _, n := range picked {
 		switch {
 		case n.Role == role:
 			nodes = append(nodes, n)
-		case slices.ContainsFunc(list, func(p node.Pattern) bool { return p.String() == n.Name }):
-			return nil, fmt.Errorf("node %q is of role %q, not %q", n.Name, n.Role, role)
+		case named[n.Name]:
+			return nil, nil, fmt.Errorf("node %q is of role %q, not %q", n.Name, n.Role, role)
 		}
 	}
-	return nodes, nil
+	return nodes, named, err
 }
