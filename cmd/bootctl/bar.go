@@ -3,11 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // barWidth is how many characters show what is done.
@@ -28,10 +25,8 @@ type bar struct {
 
 func newBar(w io.Writer, what string, total int64) *bar {
 	b := &bar{what: what, total: total, began: time.Now()}
-	if f, ok := w.(*os.File); ok {
-		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			b.w = w
-		}
+	if isTerminal(w) {
+		b.w = w
 	}
 	return b
 }

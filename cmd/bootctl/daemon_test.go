@@ -89,7 +89,7 @@ func (s *site) Status(now time.Time) []admin.Status {
 func (s *site) Story(machine string, now time.Time) (admin.Story, error) {
 	for _, st := range s.nodes {
 		if st.Machine == machine {
-			return admin.Story{Machine: machine, Known: st.Known, Next: st.Next, Boot: timeline.Tell(s.events[machine], now)}, nil
+			return admin.Story{Machine: machine, Known: st.Known, Deployment: st.Deployment, Life: st.Life, Next: st.Next, Boot: timeline.Tell(s.events[machine], now)}, nil
 		}
 	}
 	return admin.Story{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
@@ -117,7 +117,7 @@ func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 }
 
 // sites are the daemons that a script may start, by name.
-var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite, "upgrades": func() *site { return &site{} }, "writer": func() *site { return &site{writes: true} }}
+var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "edges": edgeSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite, "upgrades": func() *site { return &site{} }, "writer": func() *site { return &site{writes: true} }}
 
 // daemonCmd is the command "daemon SITE": it serves SITE on $WORK/bootd.sock
 // until the end of the script.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -89,7 +90,7 @@ func nodeShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NODE [flags]",
 		Short:   "Show a node and where each of its keys comes from",
-		Long:    "Shows what the inventory says of a node, with the file and line that each key\ncounts from. What has none is of its role, or a default.",
+		Long:    "Shows what the inventory says of a node, with the file and line that each key\ncounts from; what has none is of its role, or a default. Below it, how far its\ndeployment is, and what its system says of itself.",
 		Example: "  bootctl node show ncn-w001",
 		Args:    one("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -98,13 +99,24 @@ func nodeShowCommand() *cobra.Command {
 				return explained(err)
 			}
 			i := slices.IndexFunc(list, func(n admin.Node) bool { return n.Name == args[0] })
-			switch {
-			case i < 0:
+			if i < 0 {
 				return cli.Hint(fmt.Errorf("there is no node %q", args[0]), "bootctl node list shows the nodes, bootctl status other machines too")
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), list[i])
 			}
-			return showNode(cmd.OutOrStdout(), &list[i])
+			dep, err := client(cmd).Deployment(cmd.Context(), args[0])
+			switch {
+			case err != nil:
+				return explained(err)
+			case asJSON:
+				return printJSON(cmd.OutOrStdout(), struct {
+					admin.Node
+					Deployment admin.Deployment `json:"deployment"`
+				}{list[i], dep})
+			}
+			if err := showNode(cmd.OutOrStdout(), &list[i]); err != nil {
+				return err
+			}
+			printDeployment(cmd.OutOrStdout(), dep.Record, dep.Life, time.Now())
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")

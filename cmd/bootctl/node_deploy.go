@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bootd/deploy"
 	"bootd/internal/admin"
 	"bootd/internal/cli"
 )
@@ -177,27 +176,4 @@ func movedVerdict(list []admin.Moved) error {
 		return fmt.Errorf("nothing was done for any of %d nodes", bad)
 	}
 	return cli.Error{Err: fmt.Errorf("nothing was done for %d of %d nodes", bad, len(list)), Code: cli.Partial}
-}
-
-// phase is how far a node's deployment is, in a column's width.
-func phase(s admin.Status) string {
-	if !s.Known {
-		return "-"
-	}
-	p := s.Deployment.Phase.String()
-	if s.Deployment.Wipe && s.Deployment.Phase == deploy.Armed {
-		p += "+wipe"
-	}
-	return p
-}
-
-// printDeployment tells of a record what a person wants to know of it.
-func printDeployment(w io.Writer, r deploy.Record, now time.Time) {
-	if r.Phase == deploy.Inventory {
-		return
-	}
-	fmt.Fprintf(w, "deployment: %v since %s, because: %s\n", r.Phase, ago(r.Since, now), cli.Printable(cmp.Or(r.Reason, "-")))
-	if !r.Deadline.IsZero() {
-		fmt.Fprintf(w, "deadline: %s\n", r.Deadline.Local().Format(time.DateTime))
-	}
 }

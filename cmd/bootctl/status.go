@@ -16,11 +16,11 @@ import (
 	"bootd/internal/admin"
 	"bootd/internal/cli"
 	"bootd/internal/node"
-	"bootd/internal/timeline"
 )
 
 func statusCommand() *cobra.Command {
 	var asJSON bool
+	var phases []string
 	cmd := &cobra.Command{
 		Use:   "status [flags]",
 		Short: "Show how every machine stands and what it will boot next",
@@ -38,18 +38,28 @@ its last step, and what it will be told at its next boot. A boot is
   failed    a step failed
   stuck     nothing failed, and nothing more came
 
-Machines that failed or are stuck are listed again below the table, with the
-step where they stopped, and so are other DHCP servers that machines chose in
-subnets where bootd should be the only one.`,
-		Example: "  bootctl status",
+Machines that somebody should look at are red on a terminal, and listed again
+below the table with the reason: a boot that failed or is stuck, a deployment
+that failed or is held, a system that sent heartbeats and has been silent for
+five minutes, or that fell back to its passive or recovery system. So are other
+DHCP servers that machines chose in subnets where bootd should be the only one.`,
+		Example: "  bootctl status --phase failed,held,silent",
 		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := unknownPhase(phases); err != nil {
+				return cli.UsageError(cmd, err)
+			}
 			list, err := client(cmd).Status(cmd.Context())
 			if err != nil {
 				return explained(err)
 			}
+			none := len(list) == 0
+			list = chosen(list, phases)
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), list)
+			}
+			if len(list) == 0 && !none {
+				return nil // no node is in any of the phases
 			}
 			if err := printStatus(cmd.OutOrStdout(), list, time.Now()); err != nil {
 				return err
@@ -62,6 +72,7 @@ subnets where bootd should be the only one.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
+	cmd.Flags().StringSliceVar(&phases, "phase", nil, "only nodes in one of these `PHASES`, or silent")
 	return cmd
 }
 
@@ -77,7 +88,8 @@ func printStatus(w io.Writer, list []admin.Status, now time.Time) error {
 		_, err := fmt.Fprintln(w, "No node is in the inventory, and no machine was seen.")
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var table strings.Builder
+	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MACHINE\tROLE\tADDRESS\tDEPLOYMENT\tLAST BOOT\tRELEASE\tSEEN\tNEXT BOOT")
 	for _, s := range list {
 		fmt.Fprintln(t, cli.Printable(s.Machine)+"\t"+strings.Join([]string{
@@ -87,7 +99,25 @@ func printStatus(w io.Writer, list []admin.Status, now time.Time) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if err := printTable(w, table.String(), list, now); err != nil {
+		return err
+	}
 	return printTrouble(w, list, now)
+}
+
+// printTable prints a table with a line for its head and one for each machine,
+// those of machines in trouble in red.
+func printTable(w io.Writer, table string, list []admin.Status, now time.Time) error {
+	red := painter(w)
+	for i, line := range strings.Split(strings.TrimSuffix(table, "\n"), "\n") {
+		if i > 0 && len(worries(list[i-1], now)) > 0 {
+			line = red(line)
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxTrouble is how many machines are explained: more do not fit on a screen,
@@ -96,14 +126,14 @@ const maxTrouble = 12
 
 // printTrouble explains the machines that need somebody to look at them.
 func printTrouble(w io.Writer, list []admin.Status, now time.Time) error {
-	bad := slices.DeleteFunc(slices.Clone(list), func(s admin.Status) bool { return !troubled(s, now) })
+	bad := slices.DeleteFunc(slices.Clone(list), func(s admin.Status) bool { return len(worries(s, now)) == 0 })
 	if len(bad) == 0 {
 		return nil
 	}
-	fmt.Fprintf(w, "\n%d of %d did not boot:\n", len(bad), len(list))
+	fmt.Fprintf(w, "\n%d of %d in trouble:\n", len(bad), len(list))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range bad[:min(len(bad), maxTrouble)] {
-		fmt.Fprintf(t, "  %s\t%s\n", cli.Printable(s.Machine), cli.Printable(s.Stopped))
+		fmt.Fprintf(t, "  %s\t%s\n", cli.Printable(s.Machine), cli.Printable(strings.Join(worries(s, now), "; ")))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -113,13 +143,6 @@ func printTrouble(w io.Writer, list []admin.Status, now time.Time) error {
 	}
 	_, err := fmt.Fprintf(w, "More: bootctl why %s\n", cli.Printable(bad[0].Machine))
 	return err
-}
-
-// troubled reports whether a boot went wrong and is still somebody's: a
-// machine of no inventory that was here days ago is not.
-func troubled(s admin.Status, now time.Time) bool {
-	wrong := s.Outcome == timeline.Failed || s.Outcome == timeline.Stuck
-	return wrong && (s.Known || now.Sub(s.Last) < 24*time.Hour)
 }
 
 // role is the role of a node, and tells strangers from BMCs, which have a name.
@@ -153,16 +176,21 @@ func dash(s string) string { return cmp.Or(s, "-") }
 
 // ago is a moment in the past, as people say it.
 func ago(then, now time.Time) string {
-	d := now.Sub(then)
-	switch {
-	case then.IsZero():
+	if then.IsZero() {
 		return "never"
-	case d < time.Minute:
-		return fmt.Sprintf("%ds ago", max(0, int(d.Seconds())))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm ago", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh ago", int(d.Hours()))
 	}
-	return fmt.Sprintf("%dd ago", int(d.Hours()/24))
+	return roughly(max(0, now.Sub(then))) + " ago"
+}
+
+// roughly is a time, as people say it.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }

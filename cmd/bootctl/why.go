@@ -64,7 +64,7 @@ func printStory(w io.Writer, s admin.Story, now time.Time) error {
 	if err := printSteps(w, s.Boot, now); err != nil {
 		return err
 	}
-	printDeployment(w, s.Deployment, now)
+	printDeployment(w, s.Deployment, s.Life, now)
 	if s.Upgrade != "" {
 		fmt.Fprintf(w, "upgrade %s\n", cli.Printable(s.Upgrade))
 	}
