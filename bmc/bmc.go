@@ -178,6 +178,16 @@ func (b BMC) Status(ctx context.Context) (st Status, err error) {
 	return st, err
 }
 
+// Power asks the BMC whether its machine is on, and nothing more.
+func (b BMC) Power(ctx context.Context) (p Power, err error) {
+	err = b.do(ctx, func(ctx context.Context, s session, enter func(string)) error {
+		enter("power status")
+		p, err = s.power(ctx)
+		return err
+	})
+	return p, err
+}
+
 // SetPower changes the power and returns when the BMC says that it has
 // changed. It reports with changed whether there was something to do.
 func (b BMC) SetPower(ctx context.Context, want Power) (changed bool, err error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -59,12 +58,7 @@ func TestPowerOnToBooted(t *testing.T) {
 // machine's console is kept in.
 func startBMC(t *testing.T, s *site, n siteNode) (conman, sim string) {
 	t.Helper()
-	if _, err := exec.LookPath("ipmi_sim"); err != nil {
-		if strings.Contains(os.Getenv("BOOT_REQUIRE"), "netns") {
-			t.Fatal("BOOT_REQUIRE=netns: ipmi_sim of the Debian package openipmi is missing: run make deps")
-		}
-		t.Skip("ipmi_sim of the Debian package openipmi is missing: run make deps")
-	}
+	needIPMI(t)
 	sim = t.TempDir()
 	dir, command, err := s.Command(t.Context(), machine(n, lab.BIOS))
 	if err != nil {

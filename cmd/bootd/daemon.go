@@ -373,7 +373,7 @@ func (d *daemon) components() []component {
 	}
 	list = append(list, d.leaseFollowers()...)
 	list = append(list, component{"follow", d.follow}, component{"deployments", d.watchDeadlines}, component{"configuration", d.watchConfig})
-	list = append(list, component{"upgrades", d.rollouts.run}, component{"phone-home", d.lines.Run})
+	list = append(list, component{"upgrades", d.rollouts.run}, component{"phone-home", d.lines.Run}, component{"power", d.watchPower})
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{

@@ -44,6 +44,7 @@ const (
 	HTTP      Step = "http"           // file sent over HTTP
 	Script    Step = "script"         // decision rendered as a boot script
 	Payload   Step = "payload"        // document of the node's payload was asked for
+	BMC       Step = "bmc"            // the node's BMC was asked for its power; told when its answer changes
 	Media     Step = "media"          // BMC asked for the image in the node's virtual drive
 	CheckIn   Step = "check-in"       // the node said of itself what Action says: booted, installed, failed, ...
 	Beat      Step = "heartbeat"      // the node's heartbeats began, stopped or came back, as Action says
@@ -107,7 +108,7 @@ func (e *Event) Machine() string {
 // without it is told, and says nothing of how its boot stands.
 func (e *Event) ofMachine() bool {
 	switch e.Step {
-	case Freed, Assigned, Lapsed, Beat, Deploy, Media, Claim:
+	case Freed, Assigned, Lapsed, Beat, BMC, Deploy, Media, Claim:
 		return false
 	}
 	return true

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"bootd/bmc"
+	"bootd/deploy"
+	"bootd/deploy/payload"
+	"bootd/internal/node"
+	"bootd/internal/timeline"
+)
+
+// How BMCs are asked for power: they are slow, and some of them have room for
+// four sessions.
+const (
+	powerEvery   = 15 * time.Second
+	powerAtOnce  = 8
+	powerTimeout = 10 * time.Second // of one BMC
+)
+
+// watchPower asks the BMCs of the nodes whose installer is to end by powering
+// off, while it runs and no longer.
+func (d *daemon) watchPower(ctx context.Context) error {
+	tick := time.NewTicker(powerEvery)
+	defer tick.Stop()
+	told := map[string]string{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			d.askPower(ctx, told)
+		}
+	}
+}
+
+// A waiting is a node that waits for its power to go off.
+type waiting struct {
+	since time.Time // of its phase: a BMC may answer when that is another one
+	bmc   bmc.BMC
+}
+
+// askPower asks once. In told is why the BMCs of nodes did not answer last
+// time; that goes into the timeline when it changes, and not each time.
+func (d *daemon) askPower(ctx context.Context, told map[string]string) {
+	waits, err := d.waitingForPower()
+	for name := range told {
+		if _, ok := waits[name]; !ok {
+			delete(told, name)
+		}
+	}
+	if err != nil {
+		for name := range waits {
+			d.tellPower(name, err, told)
+		}
+		return
+	}
+	bmcs := make([]bmc.BMC, 0, len(waits))
+	for _, w := range waits {
+		bmcs = append(bmcs, w.bmc)
+	}
+	for _, r := range bmc.Each(ctx, bmcs, powerAtOnce, func(ctx context.Context, b bmc.BMC) (bmc.Power, error) { return b.Power(ctx) }) {
+		name := r.BMC.Node
+		if ctx.Err() != nil {
+			return
+		}
+		d.tellPower(name, r.Err, told)
+		if r.Err != nil || r.Value != bmc.Off || !d.records.Get(name).Since.Equal(waits[name].since) {
+			continue
+		}
+		if _, _, err := d.sign(name, deploy.Sign{Kind: deploy.PowerOff}); err != nil {
+			d.log.Error("deployment not kept", "node", name, "err", err)
+		}
+	}
+}
+
+// waitingForPower returns the nodes whose BMCs are to be asked, by name. The
+// error is why none can be.
+func (d *daemon) waitingForPower() (map[string]waiting, error) {
+	w := d.world.Load()
+	waits, macs := map[string]waiting{}, map[node.MAC]string{}
+	for _, n := range w.inv.Nodes() {
+		r, rules := d.records.Get(n.Name), w.rules(&n)
+		if rules.Install != nil && rules.Install.Done == node.DonePowerOff && r.Phase == deploy.Installing && r.Running {
+			waits[n.Name], macs[n.BMC] = waiting{since: r.Since}, n.Name
+		}
+	}
+	if len(waits) == 0 {
+		return waits, nil
+	}
+	password, err := payload.ReadSecret(w.cfg.BMC.Password)
+	if err != nil {
+		return waits, fmt.Errorf("bmc: password-file: %w", err)
+	}
+	protocol, err := bmc.ParseProtocol(w.cfg.BMC.Protocol)
+	if err != nil {
+		return waits, err
+	}
+	hosts := d.leasedTo(macs)
+	for name, x := range waits {
+		x.bmc = bmc.BMC{Node: name, Host: hosts[name], Protocol: protocol, User: w.cfg.BMC.User, Password: bmc.NewSecret(password), Timeout: powerTimeout}
+		waits[name] = x
+	}
+	return waits, nil
+}
+
+// leasedTo returns the addresses that NICs hold, by the names given for them.
+func (d *daemon) leasedTo(macs map[node.MAC]string) map[string]string {
+	hosts, now := map[string]string{}, d.dhcp.Now()
+	for l := range d.dhcp.Leases.Each() {
+		if name, ok := macs[l.MAC]; ok && l.Active(now) {
+			hosts[name] = l.Addr.String()
+		}
+	}
+	return hosts
+}
+
+// tellPower tells the timeline whether the BMC of a node answers, when that is
+// new.
+func (d *daemon) tellPower(name string, err error, told map[string]string) {
+	text, was := "", told[name]
+	if err != nil {
+		text = err.Error()
+	}
+	if text == was {
+		return
+	}
+	told[name] = text
+	e := timeline.Event{Node: name, Step: timeline.BMC, Action: "power", Err: text}
+	if text == "" {
+		e.Detail = "answers again"
+	}
+	d.record(e)
+	if text == "" {
+		d.log.Info("BMC answers again", "node", name)
+		return
+	}
+	d.log.Warn("BMC does not say whether its machine is on", "node", name, "err", text)
+}
