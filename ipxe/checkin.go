@@ -35,6 +35,21 @@ var checkIns = map[string]bool{
 	"report":     true, // what a validation found
 }
 
+// validate sends the program by which a node reports what it is.
+func (h *handler) validate(w *meter, c *call) error {
+	var text []byte
+	if h.Validate != nil {
+		text = h.Validate(c.addr, c.server)
+	}
+	if text == nil {
+		return refuse(http.StatusNotFound, "%q: no such file: address %v is no node's of which anything is expected", c.path, c.addr)
+	}
+	begin := time.Now()
+	sendScript(w, text)
+	h.record(c, h.event(c, w, begin, timeline.HTTP), w.err)
+	return nil
+}
+
 // checkIn takes what a node says of itself.
 func (h *handler) checkIn(w *meter, c *call) error {
 	name, _ := h.identify(c.addr)

@@ -27,6 +27,7 @@
 //	                                            metadata for a first boot (the holder of the lease only)
 //	GET  /media/<token>/<node>-<kind>.iso        a CD image for the virtual drive of a BMC, while its token is good
 //	GET, POST /C/<claim>                         the page on which a machine is claimed for a site
+//	GET  /validate.sh                            the program by which a node reports what it is
 //	GET  /healthz, /metrics
 //
 // Each GET may be a HEAD. Nothing else below the root is served: no listing,

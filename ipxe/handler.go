@@ -84,6 +84,9 @@ type Server struct {
 	Claim func(m Machine, server string) string
 	// ClaimPage answers for the URLs of claims. Nil: there is no such route.
 	ClaimPage http.Handler
+	// Validate returns the program by which the node at an address reports what
+	// it is; nil: it is none, or nothing is expected of it. Nil: as that.
+	Validate func(peer netip.Addr, server string) []byte
 	// Ready reports whether boots may be served. Nil: always.
 	Ready func() bool
 	// Record takes each step. Nil: steps are forgotten.
@@ -222,6 +225,8 @@ func (h *handler) serve(w *meter, c *call) error {
 		return h.report(w, c)
 	case document, held, metadata, basecamp:
 		return h.payload(w, c)
+	case validateScript:
+		return h.validate(w, c)
 	case medium:
 		return h.media(w, c)
 	case agentEntry, agentLine:

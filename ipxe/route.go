@@ -40,6 +40,7 @@ const (
 	agentEntry
 	agentLine
 	claimPage
+	validateScript
 	report
 	health
 	metrics
@@ -169,7 +170,7 @@ func match(e []string) target {
 }
 
 // top are the routes of one element.
-var top = map[string]kind{"autoexec.ipxe": autoexec, "report": report, "healthz": health, "metrics": metrics}
+var top = map[string]kind{"validate.sh": validateScript, "autoexec.ipxe": autoexec, "report": report, "healthz": health, "metrics": metrics}
 
 func matchPair(dir, name string) target {
 	switch {

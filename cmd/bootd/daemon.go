@@ -400,7 +400,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify,
 		Ticket:   d.ticket, Payload: d.payload, Media: d.medium,
-		Claim: d.claimURL, ClaimPage: d.desk,
+		Claim: d.claimURL, ClaimPage: d.desk, Validate: d.validateScript,
 		CheckIn: d.checkIn, Sending: d.sending, Agents: d.lines,
 		Record: d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),

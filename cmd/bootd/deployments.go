@@ -171,7 +171,7 @@ var saidBy = map[string]deploy.SignKind{
 
 // checkIn takes what a node says of itself.
 func (d *daemon) checkIn(in ipxe.CheckIn) error {
-	if err := errors.Join(d.keepReport(in), d.keepHost(in)); err != nil {
+	if err := errors.Join(d.keepReport(in), d.keepHost(in), d.validated(in)); err != nil {
 		return err
 	}
 	if in.Kind == "heartbeat" {

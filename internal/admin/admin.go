@@ -25,6 +25,7 @@
 //	POST /v1/links            a plan of boot directories; a line per node that is done, and one at the end
 //	GET /v1/registrations     []EdgeHost, in the order of the configuration
 //	POST /v1/claims/{machine} ClaimOffer: where a node, or a MAC that waits, is claimed; ?server=HOST:PORT
+//	GET /v1/validations       []Validation of all nodes whose roles expect something; /v1/validations/{node} for one
 //	GET /debug/pprof/         profiles of the daemon, for go tool pprof
 //
 // An error is a status of 400 or more and {"error": "..."}, with "unknown":
@@ -150,4 +151,5 @@ type Backend interface {
 	Media
 	BootDirs
 	Registration
+	Validations
 }

@@ -38,6 +38,7 @@ func Handler(b Backend) http.Handler {
 	mediaRoutes(mux, b)
 	linkRoutes(mux, b)
 	registrationRoutes(mux, b)
+	validationRoutes(mux, b)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -96,8 +96,9 @@ func TestReference(t *testing.T) {
 	}
 	wantRoles := map[string]node.Role{
 		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Firmware: node.BIOS, Aliases: []string{"filesystem.squashfs"}, Signed: true, LoopLimit: 10, RegistrationToken: "/etc/bootd/secrets/registration-gpu",
-			Install: &node.Install{Done: node.DoneCallback, Within: time.Hour, CheckIn: 30 * time.Minute, Ready: node.ReadyCheckedIn},
-			Hosts:   hosts(t, "gpu*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
+			Install:  &node.Install{Done: node.DoneCallback, Within: time.Hour, CheckIn: 30 * time.Minute, Ready: node.ReadyCheckedIn},
+			Validate: &node.Validate{OS: "Ubuntu 24.04*", Bond: "bond0", BondMode: "802.3ad", BondMembers: 4, Wiped: 5e12, Services: []string{"stylus-agent"}, Registered: true},
+			Hosts:    hosts(t, "gpu*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
 		"kubernetes": {Name: "kubernetes", Dir: "k8s", Squashfs: []string{"kubernetes"}, Channel: "stable", LoopLimit: 10, RegistrationToken: "/etc/bootd/secrets/registration",
 			Hosts: hosts(t, "ncn-m*,ncn-w*,fmn*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},
 		"storage-ceph": {Name: "storage-ceph", Dir: "ceph", Squashfs: []string{"storage-ceph"}, Channel: "stable", LoopLimit: 10, RegistrationToken: "/etc/bootd/secrets/registration", Hosts: hosts(t, "ncn-s*")},

@@ -125,6 +125,7 @@ func (b *builder) role(at place, r rawRole) node.Role {
 		Loader:   b.loader(at.key("loader"), r.Loader),
 		Firmware: b.firmware(at.key("firmware"), r.Firmware),
 		Install:  b.install(at.key("install"), r.Install),
+		Validate: b.validate(at.key("validate"), r.Validate),
 
 		LoopLimit:  b.number(at.key("loop-limit"), r.LoopLimit, loopLimit, 0, 1000),
 		Hosts:      base.Hosts,

@@ -31,6 +31,15 @@ type (
 		URL   string    `yaml:"url"`
 		Sites []rawSite `yaml:"sites"`
 	}
+	rawValidate struct {
+		OS          string   `yaml:"os"`
+		Bond        string   `yaml:"bond"`
+		BondMode    string   `yaml:"bond-mode"`
+		BondMembers string   `yaml:"bond-members"`
+		Wiped       string   `yaml:"wiped"`
+		Services    []string `yaml:"services"`
+		Registered  string   `yaml:"registered"`
+	}
 	rawSite struct {
 		Name  string   `yaml:"name"`
 		Label string   `yaml:"label"`
@@ -116,11 +125,12 @@ type (
 		Firmware string   `yaml:"firmware"`
 		Options  []string `yaml:"options"`
 
-		Hosts      []string    `yaml:"hosts"`
-		ScriptArgs []string    `yaml:"script-args"`
-		Install    *rawInstall `yaml:"install"`
-		LoopLimit  string      `yaml:"loop-limit"`
-		Token      string      `yaml:"registration-token"`
+		Hosts      []string     `yaml:"hosts"`
+		ScriptArgs []string     `yaml:"script-args"`
+		Install    *rawInstall  `yaml:"install"`
+		Validate   *rawValidate `yaml:"validate"`
+		LoopLimit  string       `yaml:"loop-limit"`
+		Token      string       `yaml:"registration-token"`
 
 		Payload rawPayload `yaml:"payload"`
 		Site    rawPayload `yaml:"site"`

@@ -27,6 +27,10 @@ const busybox = "/bin/busybox"
 // else it needs is built into Debian's cloud kernel.
 var modules = []string{"virtio_pci", "virtio_net", "squashfs", "loop", "overlay", "virtio_scsi", "sr_mod", "isofs", "virtio_blk"}
 
+// bondModules are loaded by the initrd when lab.bond is on the kernel command
+// line: a machine with a bond has one interface more.
+var bondModules = []string{"veth", "bonding"}
+
 // Images are the files a machine boots. They are built once per machine, below
 // build/lab, and never change there.
 type Images struct {
@@ -209,25 +213,27 @@ func layRoot(root string, files map[string]string) error {
 }
 
 // addModules puts the modules and what they depend on into /modules, and the
-// order to load them in into /modules/order.
+// order to load them in into /modules/order and /modules/bond.
 func addModules(root, tree string) error {
 	paths, err := findModules(tree)
 	if err != nil {
 		return err
 	}
-	var order []string
-	for _, m := range modules {
-		if order, err = withDepends(order, m, paths); err != nil {
-			return err
-		}
-	}
 	dir := filepath.Join(root, "modules")
 	errs := []error{os.Mkdir(dir, 0o755)}
-	for i, m := range order {
-		order[i] = m + ".ko"
-		errs = append(errs, copyFile(paths[m], filepath.Join(dir, order[i])))
+	for file, list := range map[string][]string{"order": modules, "bond": bondModules} {
+		var order []string
+		for _, m := range list {
+			if order, err = withDepends(order, m, paths); err != nil {
+				return err
+			}
+		}
+		for i, m := range order {
+			order[i] = m + ".ko"
+			errs = append(errs, copyFile(paths[m], filepath.Join(dir, order[i])))
+		}
+		errs = append(errs, os.WriteFile(filepath.Join(dir, file), []byte(strings.Join(order, "\n")+"\n"), 0o644))
 	}
-	errs = append(errs, os.WriteFile(filepath.Join(dir, "order"), []byte(strings.Join(order, "\n")+"\n"), 0o644))
 	return errors.Join(errs...)
 }
 

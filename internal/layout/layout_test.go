@@ -46,6 +46,7 @@ var forbidden = map[string]map[string]string{
 	"cmd/bootd":          {"internal/lab": "the lab is for tests"},
 	"internal/qr":        {"internal/": "it draws codes and knows nothing of what is in them"},
 	"internal/claim":     {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": protocols, "internal/config": plumbing},
+	"deploy/validate":    {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
 	"deploy/edge":        {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
 }
 

@@ -78,6 +78,8 @@ type Role struct {
 	Follow   bool     // a new release of the channel is linked when it is complete
 	Install  *Install // its releases are installers; nil: they are what its nodes run
 
+	Validate *Validate // what is expected of the systems of its nodes; nil: nothing
+
 	RegistrationToken string // file of what an agent must say to register; empty: any may
 
 	LoopLimit  int         // boots within an hour without a check-in before a node is held; 0: any number

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bootd/internal/admin"
+	"bootd/internal/cli"
+)
+
+func validateCommand() *cobra.Command {
+	var all, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "validate NODE|--all [flags]",
+		Short: "Show whether the systems of nodes are as their roles expect",
+		Long: `Shows what nodes said of themselves, beside what validate: of their roles
+expects: host name, address, bond, drives, system, services, registration. A node
+says it by running the script http://SERVER/validate.sh as root, from a stage of
+its first boot or by hand.
+
+The exit status is 3 when something is not as expected, or a node has not said
+anything.`,
+		Example: "  bootctl validate edge-01\n  bootctl validate --all",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case all && len(args) > 0 || !all && len(args) != 1:
+				return cli.UsageError(cmd, errors.New("validate takes one node, or --all"))
+			case all:
+				args = []string{""}
+			}
+			list, err := client(cmd).Validations(cmd.Context(), args[0])
+			if err != nil {
+				return explained(err)
+			}
+			print := printValidations
+			if asJSON {
+				print = func(w io.Writer, list []admin.Validation) error { return printJSON(w, list) }
+			}
+			return errors.Join(print(cmd.OutOrStdout(), list), invalid(list))
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "all nodes whose roles expect something")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
+	return cmd
+}
+
+func printValidations(w io.Writer, list []admin.Validation) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(list) > 0 {
+		fmt.Fprintln(t, "NODE\tCHECK\tEXPECTED\tFOUND\tVERDICT\tREPORTED")
+	}
+	for _, v := range list {
+		when := "-"
+		if !v.At.IsZero() {
+			when = v.At.Local().Format(time.DateTime)
+		}
+		for _, c := range v.Checks {
+			verdict := "FAILED"
+			if c.OK {
+				verdict = "ok"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.Node, cli.Printable(c.Name), cli.Printable(c.Expected), cli.Printable(c.Found), verdict, when)
+		}
+	}
+	return t.Flush()
+}
+
+// invalid names the nodes that are not as expected.
+func invalid(list []admin.Validation) error {
+	var names []string
+	for _, v := range list {
+		if !v.OK {
+			names = append(names, v.Node)
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return cli.Error{Err: fmt.Errorf("not as expected: %s", strings.Join(names, ", ")), Code: cli.Partial}
+}

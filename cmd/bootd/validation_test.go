@@ -1,0 +1,97 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"bootd/internal/lab"
+)
+
+// A node reports what it is with the script that we serve, run by busybox and by
+// dash, with curl and with busybox' wget. What is wrong with it is in the table.
+func TestValidation(t *testing.T) {
+	for _, shell := range []string{"busybox sh", "dash"} {
+		t.Run(strings.Fields(shell)[0], func(t *testing.T) {
+			t.Parallel()
+			hostname, err := os.Hostname() // a network namespace has none of its own
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := m001
+			n.Role = "checked"
+			n.Name = strings.ToLower(strings.SplitN(hostname, ".", 2)[0])
+			s := newSiteOf(t, 0, site{Subnet: leases, Nodes: []siteNode{n, s001}, Roles: `
+  - {name: checked, dir: k8s, squashfs: [kubernetes], validate: {os: "Debian GNU/Linux 12*", bond: bond0, bond-mode: active-backup, bond-members: 2}}`})
+			host, other := s.browser(n.MAC.String()), s.browser(s001.MAC.String())
+			for _, c := range []browser{host, other} {
+				c.told("PXEClient:Arch:00007", "0007")
+			}
+			if status, _, _ := other.get("http://10.77.0.1/validate.sh"); status != 404 {
+				t.Errorf("a node of which nothing is expected: got %d, want 404", status)
+			}
+			wantMatch(t, "before", s.bootctlStatus(3, "validate", n.Name), `^`+n.Name+` +hostname +`+n.Name+` +not reported +FAILED +-$`)
+
+			// Without curl the script takes busybox' wget.
+			path := filepath.Join(t.TempDir(), "bin")
+			link := "ln -s /bin/busybox " + path + "/"
+			if shell == "busybox sh" {
+				host.must("busybox", "sh", "-c", "mkdir "+path+"; for a in sh cat sed uname ip head tr wc dd grep mktemp rm wget sleep; do "+link+"$a; done")
+			} else {
+				path = os.Getenv("PATH")
+			}
+			report := func() {
+				t.Helper()
+				_, _, script := host.get("http://10.77.0.1/validate.sh")
+				if out := host.must("env", "PATH="+path, "/bin/busybox", "sh", "-c", "printf %s \"$1\" >"+s.Dir+"/v.sh; exec "+map[string]string{"busybox sh": "/bin/busybox sh", "dash": "/bin/dash"}[shell]+" "+s.Dir+"/v.sh", "-", script); out != "ok\n" {
+					t.Errorf("the script said %q, want the server's ok", out)
+				}
+			}
+			report()
+			out := s.bootctlStatus(3, "validate", n.Name)
+			for _, want := range []string{
+				`^` + n.Name + ` +hostname +` + n.Name + ` +` + n.Name + ` +ok `, ` address +10\.77\.0\.11 +10\.77\.0\.11/24 +ok `,
+				` bond bond0 +2 members up, active-backup +no such bond +FAILED `, ` os +Debian GNU/Linux 12\* +Debian GNU/Linux 12 \(bookworm\) +ok `,
+			} {
+				wantMatch(t, "without a bond", out, want)
+			}
+			wantMatch(t, "phase", s.bootctl("status"), n.Name+` .*inventory`) // it has not checked in, so it is not given up
+			host.must("curl", "-sS", "-f", "-X", "POST", "http://10.77.0.1/checkin/booted")
+			report()
+			wantMatch(t, "phase", s.bootctl("status"), n.Name+` .*failed`)
+
+			s.restart()
+			wantMatch(t, "after a restart", s.bootctlStatus(3, "validate", "--all"), ` no such bond +FAILED `)
+		})
+	}
+}
+
+// A machine makes a bond that speaks LACP, and reports before it has one, when
+// it is up, and when a member is down: the node fails, is ready, and fails.
+func TestValidationOfBond(t *testing.T) {
+	t.Parallel()
+	n := m001
+	n.Role = "checked"
+	s := newSiteOf(t, 1, site{Subnet: leases, Nodes: []siteNode{n}, Roles: `
+  - {name: checked, dir: k8s, squashfs: [kubernetes], args: "` + labArgs + ` lab.bond=1", validate: {bond: bond0, bond-mode: 802.3ad, bond-members: 2}}`})
+	m := machine(n, lab.BIOS)
+	g := s.Boot(t, m)
+	for _, want := range []string{"without-bond", "bond", "member-down"} {
+		s.line(g, `^BOOTD-LAB-REPORTED `+want+`$`)
+	}
+	var phases []string
+	for _, m := range regexp.MustCompile(`(?s)"step": "deployment",.*?"action": "(failed|ready)",\s+"detail": "([^"]*)"`).FindAllStringSubmatch(s.bootctl("why", n.Name, "--json"), -1) {
+		phases = append(phases, m[1]+": "+m[2])
+	}
+	want := []string{
+		"failed: validation: bond bond0: expected 2 members up, 802.3ad, found no such bond", "ready: all checks passed",
+		"failed: validation: bond bond0: expected 2 members up, 802.3ad, found 1 of 2 members up, 802.3ad: veth2 down",
+	}
+	if !slices.Equal(phases, want) {
+		t.Errorf("phases: got\n%s\nwant\n%s", strings.Join(phases, "\n"), strings.Join(want, "\n"))
+	}
+	wantMatch(t, "validate", s.bootctlStatus(3, "validate", n.Name), ` bond bond0 +2 members up, 802\.3ad +1 of 2 members up, 802\.3ad: veth2 down +FAILED `)
+}
