@@ -13,10 +13,17 @@ import (
 type group struct {
 	table Table
 
-	turn sync.Mutex // held while a batch is committed; guards done and err of batches
-
-	mu   sync.Mutex // guards open
+	mu   sync.Mutex // guards the following, and done and err of batches
+	idle *sync.Cond // told when a commit ends
+	busy bool       // a batch is being committed
 	open *batch     // takes changes until somebody commits it; nil: none waits
+}
+
+// newGroup returns a group that commits to a table.
+func newGroup(table Table) *group {
+	g := &group{table: table}
+	g.idle = sync.NewCond(&g.mu)
+	return g
 }
 
 // A batch is what becomes durable together, or not at all.
@@ -43,15 +50,19 @@ func (g *group) wait(b *batch) error {
 	if b == nil {
 		return nil
 	}
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.busy && !b.done {
+		g.idle.Wait()
+	}
 	if b.done {
 		return b.err
 	}
-	g.mu.Lock()
-	g.open = nil // that was b: all that were added before it are done
+	g.busy, g.open = true, nil // open was b: all that were added before it are done
 	g.mu.Unlock()
-	b.err, b.done = g.table.Apply(b.changes), true
-	b.changes = nil
-	return b.err
+	err := g.table.Apply(b.changes)
+	g.mu.Lock()
+	b.err, b.done, b.changes, g.busy = err, true, nil, false
+	g.idle.Broadcast()
+	return err
 }

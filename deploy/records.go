@@ -18,7 +18,7 @@ import (
 // The methods are safe for concurrent use. Those of one node wait for each
 // other, and for the disk; those of different nodes only for the disk.
 type Records struct {
-	group group
+	group *group
 	// moved is told of each phase that a node comes to, in order.
 	moved func(node string, was, is Record)
 
@@ -39,7 +39,7 @@ func OpenRecords(table Table, moved func(node string, was, is Record)) (*Records
 	if moved == nil {
 		moved = func(string, Record, Record) {}
 	}
-	s := &Records{group: group{table: table}, moved: moved, all: map[string]*entry{}}
+	s := &Records{group: newGroup(table), moved: moved, all: map[string]*entry{}}
 	err := table.Scan(func(key, value []byte) error {
 		e := &entry{}
 		if err := json.Unmarshal(value, &e.rec); err != nil {

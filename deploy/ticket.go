@@ -148,7 +148,7 @@ type Table interface {
 // The methods are safe for concurrent use. Those that wait for the disk at the
 // same time share one commit.
 type Tickets struct {
-	disk group
+	disk *group
 
 	mu     sync.Mutex // guards all following fields
 	all    map[ticketKey]*issued
@@ -169,7 +169,7 @@ type issued struct {
 // OpenTickets reads the tickets in table. One that cannot be read is as good
 // as none: its bearer gets another at its next boot.
 func OpenTickets(table Table) (*Tickets, error) {
-	t := &Tickets{disk: group{table: table}, all: map[ticketKey]*issued{}, byNode: map[string][]*issued{}}
+	t := &Tickets{disk: newGroup(table), all: map[ticketKey]*issued{}, byNode: map[string][]*issued{}}
 	err := table.Scan(func(key, value []byte) error {
 		x := &issued{}
 		if len(key) != len(x.key) || json.Unmarshal(value, &x.Ticket) != nil || !x.whole() {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bootd/deploy"
@@ -304,5 +305,74 @@ func TestTicketModel(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// slowDisk holds each commit until it is told to go on.
+type slowDisk struct {
+	disk
+	begun, goOn chan struct{}
+}
+
+func (d *slowDisk) Apply(changes []store.Change) error {
+	d.begun <- struct{}{}
+	<-d.goOn
+	return d.disk.Apply(changes)
+}
+
+// TestTicketsShareCommits holds that those who come while the disk works are
+// committed together, that none is answered before its commit, and that a
+// commit that fails fails them all and nobody else.
+func TestTicketsShareCommits(t *testing.T) {
+	d := &slowDisk{disk: disk{records: map[string]string{}}, begun: make(chan struct{}), goOn: make(chan struct{})}
+	ts, err := deploy.OpenTickets(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type answer struct {
+		token deploy.Token
+		err   error
+	}
+	answers := make(chan answer, 100)
+	ask := func(i int) {
+		token, err := ts.Issue(start, bearer(i), deploy.StageBoot, deploy.Terms{})
+		answers <- answer{token, err}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d.begun, d.goOn = make(chan struct{}), make(chan struct{})
+		go ask(0)
+		<-d.begun
+		for i := range 49 {
+			go ask(i + 1)
+		}
+		synctest.Wait() // all of them wait for the disk
+		if len(answers) != 0 {
+			t.Errorf("got %d answers before the first commit, want none", len(answers))
+		}
+		d.goOn <- struct{}{}
+		<-d.begun
+		synctest.Wait()
+		if len(answers) != 1 || len(d.records) != 1 {
+			t.Errorf("after the first commit: got %d answers and %d records, want 1 and 1", len(answers), len(d.records))
+		}
+		d.fail = errors.New("disk full")
+		d.goOn <- struct{}{}
+		synctest.Wait()
+		if len(answers) != 50 || len(d.records) != 1 {
+			t.Errorf("after the second commit: got %d answers and %d records, want 50 in two commits, and 1", len(answers), len(d.records))
+		}
+	})
+	d.fail = nil
+	failed := 0
+	for range len(answers) {
+		if a := <-answers; a.err != nil {
+			failed++
+			if !a.token.IsZero() || a.err.Error() != "disk full" {
+				t.Errorf("got %v, %v, want no ticket and disk full", a.token, a.err)
+			}
+		}
+	}
+	if failed != 49 {
+		t.Errorf("got %d that failed, want the 49 of the second commit", failed)
 	}
 }
