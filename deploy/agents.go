@@ -53,7 +53,7 @@ func hashOf(key Token) string {
 // The methods are safe for concurrent use, and those that wait for the disk at
 // the same time share one commit.
 type Agents struct {
-	disk group
+	disk *group
 
 	mu    sync.Mutex // guards the following
 	all   map[string]agent
@@ -64,7 +64,7 @@ type Agents struct {
 // as none: its node is to be registered by hand again, which costs no more than
 // a restart of its agent without its credentials.
 func OpenAgents(table Table) (*Agents, error) {
-	s := &Agents{disk: group{table: table}, all: map[string]agent{}, byKey: map[string]string{}}
+	s := &Agents{disk: newGroup(table), all: map[string]agent{}, byKey: map[string]string{}}
 	err := table.Scan(func(key, value []byte) error {
 		var a agent
 		if json.Unmarshal(value, &a) == nil {
