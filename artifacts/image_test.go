@@ -179,6 +179,7 @@ func TestImageFamilies(t *testing.T) {
 				t.Errorf("not verified: %v", err)
 			}
 			checkSource(t, root, s, iso)
+			moveOn(t, root, s)
 		})
 	}
 }
@@ -198,6 +199,22 @@ func extract(t testing.TB, iso, from string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// moveOn imports the release into another tree, as from another host: its
+// manifest comes with it, and it stays what it is.
+func moveOn(t testing.TB, root *os.Root, s artifacts.Set) {
+	t.Helper()
+	src, err := root.OpenRoot(filepath.Dir(s.Kernel))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	other := tempRoot(t)
+	sets, err := artifacts.Import{Root: other, Role: edge}.Dir(t.Context(), src)
+	if err != nil || len(sets) != 1 || sets[0] != s {
+		t.Errorf("from another tree: got %+v, %v, want %+v", sets, err, s)
+	}
 }
 
 func checkSource(t testing.TB, root *os.Root, s artifacts.Set, iso string) {

@@ -63,6 +63,9 @@ type releaseLine struct {
 	Verified bool     `json:"verified"`
 	Nodes    []string `json:"nodes"` // that boot it
 	Pinned   []string `json:"pinned,omitempty"`
+
+	Family node.Family `json:"family,omitempty"` // of the image that it was made of
+	Rootfs node.Rootfs `json:"rootfs,omitempty"` // what its third member is; empty: a squashfs
 }
 
 func listReleases(c *config.Config, tree *links.Tree, only string) ([]releaseLine, error) {
@@ -99,7 +102,7 @@ func releasesOf(tree *links.Tree, role node.Role) (list []releaseLine) {
 	cat := artifacts.Scan(tree.Root(), role)
 	for _, s := range cat.Sets {
 		list = append(list, releaseLine{Role: s.Role, Release: s.Release, Channel: string(s.Channel), Arch: s.Arch,
-			Kernel: s.KernelVersion(), Size: s.Size(), Verified: artifacts.Verified(tree.Root(), s)})
+			Kernel: s.KernelVersion(), Size: s.Size(), Verified: artifacts.Verified(tree.Root(), s), Family: s.Family, Rootfs: s.Rootfs})
 	}
 	for _, p := range cat.Problems {
 		i := slices.IndexFunc(list, func(l releaseLine) bool { return l.Release == p.Release && l.Arch == p.Arch && l.Problem != "" })
