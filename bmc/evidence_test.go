@@ -271,3 +271,20 @@ func FuzzEvidence(f *testing.F) {
 		}
 	})
 }
+
+func TestHosts(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	got := bmc.Hosts([]bmc.Lease{
+		{MAC: mac(1), Host: "ncn-w002-mgmt"},
+		{MAC: mac(2), Host: "NCN-M002-mgmt.hmn", Expiry: now.Add(time.Second)},
+		{MAC: mac(3), Host: "ncn-m002"},
+		{MAC: mac(4), Host: "ncn-s001.nmn"},
+		{MAC: mac(5), Host: "ncn-s002-mgmt", Expiry: now},
+		{MAC: mac(6)},
+		{MAC: mac(7), Host: "../etc"},
+		{MAC: mac(8), Host: "-mgmt"},
+	}, now)
+	if want := []string{"ncn-m002", "ncn-s001", "ncn-w002"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

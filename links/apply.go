@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"bootd/artifacts"
@@ -129,12 +130,8 @@ func (t *Tree) apply(ctx context.Context, dir *os.File, p Plan, book *copybook, 
 			return nil, fmt.Errorf("node %q: %w", c.Node, err)
 		}
 	}
-	for i, c := range changes {
-		// Syncing after all are built lets one commit of the journal do
-		// for many directories.
-		if err := t.sync(c.Node, states[i], book); err != nil {
-			return nil, fmt.Errorf("node %q: %w", c.Node, err)
-		}
+	if err := t.syncAll(dir, changes, states, book); err != nil {
+		return nil, err
 	}
 	if err := begin(); err != nil {
 		return nil, err
@@ -155,6 +152,30 @@ func (t *Tree) apply(ctx context.Context, dir *os.File, p Plan, book *copybook, 
 		}
 	}
 	return done, nil
+}
+
+// Removals at a time; and how many directories are made durable one by one.
+// Beyond that one sync of the whole file system costs less than thousands of
+// commits of its journal, even where it has to write what others left there.
+const (
+	removals = 64
+	syncs    = 64
+)
+
+// syncAll makes what was built durable.
+func (t *Tree) syncAll(dir *os.File, changes []Change, states []state, book *copybook) error {
+	if len(changes) > syncs {
+		if err := unix.Syncfs(int(dir.Fd())); err != nil {
+			return &fs.PathError{Op: "syncfs", Path: t.root.Name(), Err: err}
+		}
+		return nil
+	}
+	for i, c := range changes {
+		if err := t.sync(c.Node, states[i], book); err != nil {
+			return fmt.Errorf("node %q: %w", c.Node, err)
+		}
+	}
+	return nil
 }
 
 // A state is how far a node has come.
@@ -182,16 +203,32 @@ func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, erro
 	if err := t.root.Mkdir(tmp, 0o755); err != nil {
 		return linked, err
 	}
-	copied, err := book.put(c, tmp)
-	if err != nil {
+	if err := t.fill(tmp, c, have, book); err != nil {
 		return linked, err
 	}
+	if have.info == nil {
+		return stagedNew, t.root.Chmod(tmp, 0o755) // whatever the umask is
+	}
+	return stagedOld, t.dress(tmp, have.info)
+}
+
+// fill makes the entries of a staging directory.
+func (t *Tree) fill(tmp string, c Change, have bootDir, book *copybook) error {
+	dir, err := t.root.OpenRoot(tmp)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	copied, err := book.put(c, dir)
+	if err != nil {
+		return err
+	}
 	for _, k := range c.New.each() {
-		if k.target == "" { // a rollback to a boot directory that had no such link
+		if k.target == "" { // there is no root file system, or a rollback to a directory without such a link
 			continue
 		}
-		if err := t.root.Symlink(k.target, tmp+"/"+k.name); err != nil {
-			return linked, err
+		if err := dir.Symlink(k.target, k.name); err != nil {
+			return err
 		}
 	}
 	for _, name := range have.carried(c.New) {
@@ -199,13 +236,10 @@ func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, erro
 			continue
 		}
 		if err := t.root.Link(c.Node+"/"+name, tmp+"/"+name); err != nil {
-			return linked, err
+			return err
 		}
 	}
-	if have.info == nil {
-		return stagedNew, t.root.Chmod(tmp, 0o755) // whatever the umask is
-	}
-	return stagedOld, t.dress(tmp, have.info)
+	return nil
 }
 
 // dress gives the new directory the owner and mode of the one it replaces.
@@ -275,14 +309,16 @@ func (t *Tree) exhume() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	var g errgroup.Group
+	g.SetLimit(removals)
 	for _, e := range entries {
 		_, stamp, _ := strings.Cut(e.Name(), ".")
 		at, _ := strconv.ParseInt(stamp, 10, 64)
 		if time.Since(time.Unix(0, at)) > grace {
-			err = errors.Join(err, t.root.RemoveAll(graves+"/"+e.Name()))
+			g.Go(func() error { return t.root.RemoveAll(graves + "/" + e.Name()) })
 		}
 	}
-	return err
+	return errors.Join(err, g.Wait())
 }
 
 // exchange swaps two entries of dir in one step.

@@ -749,26 +749,45 @@ func inMountNamespace(t *testing.T, mount func() error, f func()) {
 	must(t, err)
 }
 
+// Ten thousand nodes, with and without copies of a script.
 func BenchmarkPlanApply(b *testing.B) {
-	tree := newTree(b)
 	fleet := func(s artifacts.Set) (wanted []Wanted) {
 		for i := range 10_000 {
 			wanted = append(wanted, Wanted{fmt.Sprintf("n%05d", i), s, nil})
 		}
 		return wanted
 	}
-	mustApply(b, tree, fleet(k8s)...)
 	for _, bb := range []struct {
-		name string
-		sets []artifacts.Set
-	}{{"unchanged", []artifacts.Set{k8s}}, {"switch", []artifacts.Set{next, k8s}}} {
+		name    string
+		scripts bool
+		sets    []artifacts.Set
+	}{
+		{"unchanged", false, []artifacts.Set{k8s}},
+		{"switch", false, []artifacts.Set{next, k8s}},
+		{"unchanged, scripts", true, []artifacts.Set{k8s}},
+		{"switch, scripts", true, []artifacts.Set{next, k8s}},
+	} {
 		b.Run(bb.name, func(b *testing.B) {
+			tree := newTree(b)
+			do := func(s artifacts.Set) {
+				p, err := tree.Plan(fleet(s))
+				must(b, err)
+				p.LiveDir = &s.Release
+				if bb.scripts {
+					must(b, tree.PlanScripts(&p, workers))
+				}
+				_, err = tree.Apply(b.Context(), p)
+				must(b, err)
+			}
+			if bb.scripts {
+				must(b, os.Mkdir(at(tree, "boot"), 0o755))
+				must(b, os.WriteFile(at(tree, master), []byte(csmScript), 0o644))
+			}
+			do(k8s)
 			for i := 0; b.Loop(); i++ {
-				mustApply(b, tree, fleet(bb.sets[i%len(bb.sets)])...)
+				do(bb.sets[i%len(bb.sets)])
 			}
 			b.ReportMetric(float64(b.N)*10_000/b.Elapsed().Seconds(), "nodes/s")
-			b.StopTimer()
-			mustApply(b, tree, fleet(k8s)...)
 		})
 	}
 }

@@ -289,7 +289,7 @@ func (b *copybook) stale(c Change) bool {
 
 // put writes the copy of a node into its new directory. It reports false where
 // the copy stays as it is.
-func (b *copybook) put(c Change, dir string) (bool, error) {
+func (b *copybook) put(c Change, dir *os.Root) (bool, error) {
 	if c.Script == nil {
 		return false, nil
 	}
@@ -301,7 +301,7 @@ func (b *copybook) put(c Change, dir string) (bool, error) {
 		b.remember(v.text)
 	}
 	b.wrote[c.Node] = true
-	f, err := b.tree.root.OpenFile(dir+"/"+script, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	f, err := dir.OpenFile(script, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return false, err
 	}

@@ -128,7 +128,16 @@ func pinsOf(inv *node.Inventory, s links.Settings) map[links.Use][]string {
 			pins[u] = append(pins[u], "role "+name)
 		}
 	}
-	for _, n := range pinned(inv.Nodes(), s) {
+	nodes := pinned(inv.Nodes(), s)
+	for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
+		if _, listed := inv.ByName(name); listed {
+			continue
+		}
+		if role, err := roleOfNode(inv, name); err == nil && role != "" {
+			nodes = append(nodes, node.Node{Name: name, Role: role, Release: s.Nodes[name]})
+		}
+	}
+	for _, n := range nodes {
 		if n.Release != "" {
 			u := links.Use{Dir: roles[n.Role].Dir, Release: n.Release}
 			pins[u] = append(pins[u], n.Name)
@@ -379,20 +388,22 @@ effect with the next bootctl set-links.`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			roleName := args[0]
-			n, isNode := c.Inventory.ByName(args[0])
-			if isNode {
-				roleName = n.Role
-			}
-			role, ok := c.Inventory.Role(roleName)
-			if !ok {
+			role, isRole := c.Inventory.Role(args[0])
+			of, err := roleOfNode(c.Inventory, args[0])
+			isNode := err == nil && of != ""
+			switch {
+			case err != nil:
+				return err
+			case isNode:
+				role, _ = c.Inventory.Role(of)
+			case !isRole:
 				return fmt.Errorf("there is no node and no role %q", args[0])
 			}
 			role.Release = args[1]
 			if _, err := artifacts.Scan(tree.Root(), role).Select(""); err != nil {
 				return err
 			}
-			err := tree.Change(cmd.Context(), func(s *links.Settings) { setPin(s, isNode, args[0], args[1]) })
+			err = tree.Change(cmd.Context(), func(s *links.Settings) { setPin(s, isNode, args[0], args[1]) })
 			if err == nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "pinned %s to %s: bootctl set-links links it\n", args[0], args[1])
 			}

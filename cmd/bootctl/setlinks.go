@@ -217,7 +217,7 @@ func (s *setLinks) run(cmd *cobra.Command) error {
 	r.closed(tree.Root())
 	if len(r.Selections) > 0 {
 		if err := s.prepare(cmd, who, r); err != nil {
-			return err
+			return r.stopped(err)
 		}
 		r.notes(who)
 	}

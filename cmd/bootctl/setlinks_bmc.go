@@ -48,6 +48,7 @@ func (s *setLinks) awaitBMCs(cmd *cobra.Command, who *census, r *report) error {
 		waited[t.Node] = !r.unreached[t.Node]
 	}
 	lost := s.lost(who, r)
+	r.Missing = lost
 	if len(lost) > 0 && !s.allowMissing {
 		return s.missing(fmt.Errorf("no lease, and no way to set DHCP mode: %s", strings.Join(lost, ", ")))
 	}
@@ -57,18 +58,19 @@ func (s *setLinks) awaitBMCs(cmd *cobra.Command, who *census, r *report) error {
 		r.count(expected - len(missing))
 	})
 	var late *bmc.MissingError
+	if errors.As(err, &late) {
+		r.Missing = append(lost, late.Nodes...)
+	}
 	switch {
-	case errors.As(err, &late) && !s.allowMissing:
+	case late != nil && !s.allowMissing:
 		return s.missing(err)
-	case errors.As(err, &late):
+	case late != nil:
 		cli.Tell(program, r.err, err.Error())
-		lost = append(lost, late.Nodes...)
 	case err != nil:
 		return err
 	case len(lost) == 0:
 		r.say("All [%d] expected BMCs have requested DHCP.", expected)
 	}
-	r.Missing = lost
 	return who.count()
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"bootd/artifacts"
 	"bootd/bmc"
+	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
 	"bootd/links"
@@ -62,8 +63,14 @@ func (s *setLinks) muster(cmd *cobra.Command, c *config.Config) (*census, error)
 		if err != nil {
 			return err
 		}
-		told = io.Discard
 		who.where = where
+		if who.leases && e.Self == "" && !cmd.Flags().Changed("self") {
+			e.Self = scriptSelf
+			if isKnown(e, scriptSelf) {
+				cli.Tell(program, told, "this machine's name is none of the nodes', so "+scriptSelf+" is taken for it and left alone; --self names another")
+			}
+		}
+		told = io.Discard
 		if who.leases {
 			return s.countLeases(who, e, patterns)
 		}
@@ -74,6 +81,16 @@ func (s *setLinks) muster(cmd *cobra.Command, c *config.Config) (*census, error)
 		return who, nil // all that is to be known is in the inventory
 	}
 	return who, who.count()
+}
+
+// scriptSelf is the machine that the script of source 004 runs on, and whose BMC
+// must stay as it is: it is how an administrator gets to that machine.
+const scriptSelf = "ncn-m001"
+
+// isKnown reports whether any evidence names a host.
+func isKnown(e bmc.Evidence, host string) bool {
+	e.Self = ""
+	return slices.Contains(bmc.Hosts(e.Leases, e.Now), host) || slices.Contains(names(bmc.Find(e)), host)
 }
 
 func (s *setLinks) patterns() ([]node.Pattern, error) {
@@ -150,6 +167,18 @@ func roleOf(inv *node.Inventory, host string) (role string, err error) {
 		}
 	}
 	return role, nil
+}
+
+// roleOfNode returns the role of a node of the inventory or, where that has
+// none at all, the role that a host has by its name; empty: there is no such.
+func roleOfNode(inv *node.Inventory, name string) (role string, err error) {
+	if n, ok := inv.ByName(name); ok {
+		return n.Role, nil
+	}
+	if len(inv.Nodes()) > 0 {
+		return "", nil
+	}
+	return roleOf(inv, name)
 }
 
 // targetsOf returns the BMCs of nodes that somebody wrote down.

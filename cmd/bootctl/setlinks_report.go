@@ -366,6 +366,18 @@ func (r *report) absent(who *census) {
 	}
 }
 
+// stopped is for an error before anything is linked. In JSON it comes with what
+// is known of the BMCs.
+func (r *report) stopped(err error) error {
+	if !r.json {
+		return err
+	}
+	for i := range r.Nodes {
+		r.settle(&r.Nodes[i], outcome{Outcome: failed, Error: "not linked: " + err.Error()})
+	}
+	return cmp.Or(r.print(), err)
+}
+
 // nobody is the verdict where there is no node.
 func (r *report) nobody() error {
 	if len(r.Selections) == 0 {

@@ -51,29 +51,36 @@ type linkLine struct {
 
 const (
 	maxLinkOrder = 64 << 20         // a million nodes
-	linkPatience = 10 * time.Second // with a caller who does not read
+	linkPatience = 10 * time.Second // with a caller who does not read or write
 )
 
 func linkRoutes(mux *http.ServeMux, b BootDirs) {
 	one := make(chan struct{}, 1)
 	mux.HandleFunc("POST /v1/links", func(w http.ResponseWriter, r *http.Request) {
-		var o linkOrder
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLinkOrder)).Decode(&o); err != nil {
-			refuse(w, http.StatusBadRequest, failure{Error: fmt.Sprintf("not a plan: %v", err)})
+		select {
+		case one <- struct{}{}:
+		case <-r.Context().Done():
 			return
 		}
-		p, err := o.plan()
+		defer func() { <-one }()
+		p, err := readPlan(w, r)
 		if err != nil {
 			refuse(w, http.StatusBadRequest, failure{Error: err.Error()})
 			return
 		}
-		select {
-		case one <- struct{}{}:
-			defer func() { <-one }()
-			applyLinks(w, r, b, p)
-		case <-r.Context().Done():
-		}
+		applyLinks(w, r, b, p)
 	})
+}
+
+// readPlan reads the plan of a request, while others wait for it.
+func readPlan(w http.ResponseWriter, r *http.Request) (links.Plan, error) {
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(linkPatience))
+	var o linkOrder
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLinkOrder)).Decode(&o); err != nil {
+		return links.Plan{}, fmt.Errorf("not a plan: %w", err)
+	}
+	http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return o.plan()
 }
 
 // applyLinks does the work and tells each node that is done. A caller who
