@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
+	"bootd/internal/dnsmasq"
 	"bootd/internal/node"
 )
 
@@ -27,57 +29,34 @@ type Record struct {
 // line; the other records are returned with it.
 func ReadStatics(r io.Reader) (records []Record, err error) {
 	err = eachLine(r, func(line string) error {
-		if before, _, comment := strings.Cut(line, "#"); comment {
-			line = before
+		said := dnsmasq.ParseText(line)
+		for _, h := range said.Hosts {
+			if _, ok := hostOf(h.Name); ok {
+				rec := Record{Name: h.Name, Addr: h.Addr}
+				if len(h.MACs) > 0 {
+					rec.MAC = h.MACs[0] // a BMC has one
+				}
+				records = append(records, rec)
+			}
 		}
-		key, value, _ := strings.Cut(line, "=")
-		var rec Record
-		var err error
-		switch strings.TrimSpace(key) {
-		case "host-record":
-			rec, err = parseHostRecord(strings.Split(value, ","))
-		case "dhcp-host":
-			rec = parseDHCPHost(strings.Split(value, ","))
+		for _, x := range said.Records {
+			i := slices.IndexFunc(x.Names, func(name string) bool { _, ok := hostOf(name); return ok })
+			if i < 0 {
+				continue
+			}
+			if !x.Addr.IsValid() {
+				return fmt.Errorf("host-record %q: no IPv4 address", x.Names[i])
+			}
+			records = append(records, Record{Name: x.Names[i], Addr: x.Addr})
 		}
-		if _, ok := hostOf(rec.Name); ok && err == nil {
-			records = append(records, rec)
-		}
-		return err
+		return nil
 	})
 	return records, err
 }
 
-// parseHostRecord takes the first short name that is a BMC's and the first
-// IPv4 address. Only records of BMCs can be bad.
-func parseHostRecord(fields []string) (r Record, err error) {
-	for _, f := range fields {
-		f = strings.TrimSpace(f)
-		if addr, err := netip.ParseAddr(f); err == nil && addr.Is4() && !r.Addr.IsValid() {
-			r.Addr = addr
-		} else if _, ok := hostOf(f); ok && r.Name == "" {
-			r.Name = f
-		}
-	}
-	if r.Name != "" && !r.Addr.IsValid() {
-		return r, fmt.Errorf("host-record %q: no IPv4 address", r.Name)
-	}
-	return r, nil
-}
-
-// parseDHCPHost takes the first MAC; a BMC has one.
-func parseDHCPHost(fields []string) (r Record) {
-	for _, f := range fields {
-		f = strings.TrimSpace(f)
-		if addr, err := netip.ParseAddr(f); err == nil && addr.Is4() {
-			r.Addr = addr
-		} else if mac, err := node.ParseMAC(f); err == nil && r.MAC.IsZero() {
-			r.MAC = mac
-		} else if _, ok := hostOf(f); ok {
-			r.Name = f
-		}
-	}
-	return r
-}
+// NodeOf returns the node that a BMC of this name belongs to, and reports
+// whether the name is a BMC's: <node>-mgmt, with a domain or without.
+func NodeOf(name string) (host string, ok bool) { return hostOf(name) }
 
 // suffix is what the name of a BMC has after that of its node.
 const suffix = "-mgmt"

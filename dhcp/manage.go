@@ -181,13 +181,26 @@ type Result struct {
 type Import struct {
 	s      *Server
 	dry    bool
+	now    func() (time.Time, bool)
+	commit func(changed ...uint32) error
 	byAddr map[uint32]int // lines
 	byKey  map[key]int
 }
 
 // NewImport begins an import. On dry nothing changes.
 func (s *Server) NewImport(dry bool) *Import {
-	return &Import{s, dry, map[uint32]int{}, map[key]int{}}
+	return &Import{s, dry, s.now, s.order, map[uint32]int{}, map[key]int{}}
+}
+
+// NewRestore begins an import before Run, when nobody is answered yet.
+func (s *Server) NewRestore() *Import {
+	im := s.NewImport(false)
+	im.now = func() (time.Time, bool) { return time.Now(), true }
+	im.commit = func(changed ...uint32) error {
+		changes, _ := s.Leases.Records(nil, nil, changed)
+		return s.Store.Apply(changes)
+	}
+	return im
 }
 
 // Add merges leases: where a machine has the address, the later end counts;
@@ -197,7 +210,7 @@ func (s *Server) NewImport(dry bool) *Import {
 // nothing. Clients wait for the disk write of a batch, so it should have no
 // more than a thousand leases.
 func (im *Import) Add(leases []Numbered) ([]Result, error) {
-	now, serving := im.s.now()
+	now, serving := im.now()
 	if !serving {
 		return nil, ErrNotServing
 	}
@@ -209,7 +222,7 @@ func (im *Import) Add(leases []Numbered) ([]Result, error) {
 	}
 	changed := im.s.Leases.Grant(batch, im.dry, now)
 	if len(changed) > 0 {
-		if err := im.s.order(changed...); err != nil {
+		if err := im.commit(changed...); err != nil {
 			return nil, err
 		}
 	}

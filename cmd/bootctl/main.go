@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}, stdout, stderr)
 	root.PersistentFlags().String("socket", defaultSocket, "`PATH` of the daemon's socket")
 	root.AddCommand(statusCommand(), whyCommand(), watchCommand(), leasesCommand(), setLinksCommand(), linksCommand(), releasesCommand(), releaseGroupCommand(), imageCommand(), dhcpCommand(), bmcCommand())
-	root.AddCommand(payloadCommand(), nodeCommand(), isoCommand(), upgradeCommand())
+	root.AddCommand(payloadCommand(), nodeCommand(), takeoverCommand(), isoCommand(), upgradeCommand())
 	root.AddCommand(qrCommand(), registrationCommand(), validateCommand())
 	root.SetArgs(args)
 	return cli.Complain(program, stderr, root.ExecuteContext(ctx))

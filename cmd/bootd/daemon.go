@@ -32,6 +32,7 @@ import (
 	"bootd/internal/claim"
 	"bootd/internal/cli"
 	"bootd/internal/config"
+	"bootd/internal/lease"
 	"bootd/internal/node"
 	"bootd/internal/phonehome"
 	"bootd/internal/store"
@@ -232,6 +233,9 @@ func (d *daemon) openState() error {
 		return fmt.Errorf("leases: %w", err)
 	}
 	d.dhcp.Configure(subnets(d.cfg), classes(d.cfg), d.world.Load())
+	if err := d.takeLeases(filepath.Join(d.cfg.State, lease.Waiting)); err != nil {
+		return err
+	}
 	return d.keepLeaseFile()
 }
 

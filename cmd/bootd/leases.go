@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"iter"
+	"os"
 	"strings"
 	"time"
 
@@ -111,4 +115,73 @@ func (im importer) Add(batch []lease.Line) ([]admin.Merged, error) {
 		results[at[i]] = admin.Merged{Change: change, Err: m.Err}
 	}
 	return results, err
+}
+
+// maxRefusals is how many leases that are not taken in at the start are named.
+const maxRefusals = 100
+
+// takeLeases takes in the leases that wait in a file since bootctl import, and
+// removes it when they are on disk. A crash before that takes them in again,
+// which changes nothing.
+func (d *daemon) takeLeases(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	t := taking{daemon: d, to: importer{d.dhcp.NewRestore()}, path: path}
+	if err = lease.Read(f, lease.JSON, t.line); err == nil {
+		err = t.commit()
+	}
+	if err != nil {
+		return fmt.Errorf("leases that were imported: %s: %w", path, err)
+	}
+	d.log.Info("leases taken in that were imported", "file", path, "taken", t.taken, "refused", t.refused)
+	return os.Remove(path)
+}
+
+// A taking is the leases of a file on their way in.
+type taking struct {
+	*daemon
+	to             admin.Importer
+	path           string
+	batch          []lease.Line
+	taken, refused int
+}
+
+func (t *taking) line(l lease.Line) error {
+	if l.Err != nil {
+		t.refuse(l, l.Err)
+		return nil
+	}
+	if t.batch = append(t.batch, l); len(t.batch) < 1000 {
+		return nil
+	}
+	return t.commit()
+}
+
+func (t *taking) commit() error {
+	results, err := t.to.Add(t.batch)
+	if err != nil {
+		return err
+	}
+	for i, r := range results {
+		if r.Err != nil {
+			t.refuse(t.batch[i], r.Err)
+		} else {
+			t.taken++
+		}
+	}
+	t.batch = t.batch[:0]
+	return nil
+}
+
+// refuse tells of a lease that is not taken in. They may be many.
+func (t *taking) refuse(l lease.Line, why error) {
+	if t.refused++; t.refused <= maxRefusals {
+		t.log.Warn("imported lease refused", "file", t.path, "line", l.Number, "mac", l.MAC, "ip", l.Addr, "err", why)
+	}
 }

@@ -18,6 +18,11 @@ import (
 	"bootd/internal/node"
 )
 
+// Waiting is the file in the state directory with leases of another server, in
+// JSON. The daemon takes them in when it starts, before it answers anybody, and
+// then removes the file.
+const Waiting = "leases.import"
+
 // A State is how a lease stands.
 type State string
 
