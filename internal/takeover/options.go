@@ -12,12 +12,14 @@ import (
 // Options that a subnet has keys for.
 const (
 	codeMask      = 1
+	codeOffset    = 2
 	codeRouter    = 3
 	codeDNS       = 6
 	codeDomain    = 15
 	codeMTU       = 26
 	codeBroadcast = 28
 	codeNTP       = 42
+	codeVendor    = 43
 	codeSearch    = 119
 	codeRoutes    = 121
 )
@@ -182,6 +184,8 @@ func value(o *dnsmasq.Option, addrs []netip.Addr) string {
 			list = append(list, a.String())
 		}
 		return "ip " + strings.Join(list, " ")
+	case o.Size > 0 && o.Code == codeOffset:
+		return fmt.Sprintf("i32 %d", o.Number)
 	case o.Size > 0 && o.Number < 0:
 		return fmt.Sprintf("hex %0*x", 2*o.Size, uint64(o.Number)&(1<<(8*o.Size)-1))
 	case o.Size > 0:
@@ -190,7 +194,7 @@ func value(o *dnsmasq.Option, addrs []netip.Addr) string {
 		return fmt.Sprintf("hex %x", o.Bytes)
 	case len(o.Names) > 0:
 		return "names " + strings.Join(o.Names, " ")
-	case clean(o.Text) != o.Text || strings.TrimSpace(o.Text) != o.Text:
+	case clean(o.Text) != o.Text || strings.TrimSpace(o.Text) != o.Text || o.Code == codeVendor:
 		return fmt.Sprintf("hex %x", o.Text)
 	}
 	return "text " + o.Text

@@ -22,7 +22,7 @@ var reasons = byKey(map[string]string{
 	"": "interface except-interface no-dhcp-interface dhcp-authoritative enable-tftp no-ping dhcp-rapid-commit",
 	noDNS: `add-cpe-id add-mac add-subnet addn-hosts address alias all-servers auth-peer auth-sec-servers auth-server auth-soa auth-ttl auth-zone
 		bogus-nxdomain bogus-priv cache-rr cache-size caa-record clear-on-reload cname connmark-allowlist connmark-allowlist-enable
-		dns-forward-max dns-loop-detect dnssec dnssec-check-unsigned dnssec-no-timecheck dnssec-timestamp dns-rr domain-needed dynamic-host
+		dns-forward-max dns-loop-detect dnssec dnssec-check-unsigned dnssec-debug dnssec-limits dnssec-no-timecheck dnssec-timestamp dns-rr domain-needed dynamic-host
 		edns-packet-max expand-hosts fast-dns-retry filter-A filter-AAAA filter-rr filterwin2k hostsdir ignore-address interface-name ipset
 		local local-service local-ttl localise-queries localmx log-queries max-cache-ttl max-port max-tcp-connections max-ttl min-cache-ttl
 		min-port mx-host mx-target naptr-record neg-ttl nftset no-0x20-encode no-hosts no-ident no-negcache no-poll no-resolv no-round-robin

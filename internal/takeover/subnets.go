@@ -62,13 +62,26 @@ func (p *Plan) place(r *dnsmasq.Range) (prefix netip.Prefix, own netip.Addr, ifa
 	case at.IsValid():
 		prefix = at.Masked()
 	default:
-		prefix = netip.PrefixFrom(r.Start, classBits(r.Start)).Masked()
-		p.note("no netmask: that of the address's class is a guess, which dnsmasq makes too", r.Line)
+		prefix = p.guess(r)
+		p.note(fmt.Sprintf("no netmask: %v is a guess", prefix), r.Line)
 	}
 	if at.IsValid() {
 		own = at.Addr()
 	}
 	return prefix, own, cmp.Or(iface, p.interfaceOf(r.Set))
+}
+
+// guess returns the network of the class of a range's address, as dnsmasq would,
+// or a smaller one where that holds another range's.
+func (p *Plan) guess(r *dnsmasq.Range) netip.Prefix {
+	prefix := netip.PrefixFrom(r.Start, classBits(r.Start)).Masked()
+	for n := prefix.Bits(); n <= 24; n++ {
+		prefix = netip.PrefixFrom(r.Start, n).Masked()
+		if !slices.ContainsFunc(p.site.Config.Ranges, func(x dnsmasq.Range) bool { return x.Set != r.Set && prefix.Contains(x.Start) }) {
+			break
+		}
+	}
+	return prefix
 }
 
 // classBits returns the netmask of the days of classes (RFC 791, section 3.2).
