@@ -375,6 +375,24 @@ func TestCurrent(t *testing.T) {
 	}
 }
 
+func TestImage(t *testing.T) {
+	tree := newTree(t)
+	mustApply(t, tree, Wanted{Node: "plain", Set: k8s})
+	if _, err := tree.Image("plain"); err == nil || err.Error() != `node "plain": release 0.0.8 has no whole image: it was imported without --as-iso` {
+		t.Errorf("got %v, want that it has no whole image", err)
+	}
+	if _, err := tree.Image("none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that there is no boot directory", err)
+	}
+	whole := next
+	whole.Squashfs = strings.TrimSuffix(next.Squashfs, ".squashfs") + ".iso"
+	must(t, os.WriteFile(at(tree, whole.Squashfs), nil, 0o644))
+	mustApply(t, tree, Wanted{Node: "whole", Set: whole})
+	if got, err := tree.Image("whole"); err != nil || got != whole.Squashfs {
+		t.Errorf("got %q, %v, want %q", got, err, whole.Squashfs)
+	}
+}
+
 func TestOpenMissingRoot(t *testing.T) {
 	_, err := Open(filepath.Join(t.TempDir(), "none"))
 	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "/none: no such file or directory") {

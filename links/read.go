@@ -250,3 +250,16 @@ func (b *bootDir) isAlias(dir *os.Root, name string) bool {
 	target, err := dir.Readlink(name)
 	return err == nil && target != "" && target == b.links.Rootfs && !strings.ContainsAny(name, " \t\n\v\f\r\u0085\u00a0") && !strings.HasPrefix(name, ".")
 }
+
+// Image returns the path below the root of the whole image that a node's boot
+// directory links, as a release has it that was imported with it.
+func (t *Tree) Image(name string) (string, error) {
+	c, err := t.Current(name)
+	switch {
+	case err != nil:
+		return "", err
+	case path.Ext(c.Squashfs) != ".iso":
+		return "", fmt.Errorf("node %q: release %s has no whole image: it was imported without --as-iso", name, c.Release)
+	}
+	return c.Squashfs, nil
+}

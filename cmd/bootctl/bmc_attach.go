@@ -39,8 +39,9 @@ drive of the node's BMC, which reads it from the daemon. Only over Redfish.
 
 --site: the documents of the node's site payload, for its first boot from disk.
 
---install: the installer's image --image, with the document of the node's
-payload in it, from which the machine then boots once.
+--install: the installer's image --image, or the one that the node's release
+keeps, with the document of the node's payload in it, from which the machine then
+boots once.
 
 The image is for the BMC alone, at the address that it is talked to at, or
 --from ADDRESS (any: for whoever has the URL). It ends when the node checks in,
@@ -62,7 +63,7 @@ when it is done.`,
 	f := cmd.Flags()
 	f.BoolVar(&a.site, "site", false, "the documents of the site payload")
 	f.BoolVar(&a.install, "install", false, "the installer with the document of the payload in it")
-	f.StringVar(&a.image, "image", "", "install: image of the installer, a `FILE` that the daemon can read")
+	f.StringVar(&a.image, "image", "", "install: image of the installer, a `FILE` that the daemon can read (default: that of the node's release)")
 	f.StringVar(&a.server, "server", "", "`HOST[:PORT]` at which the BMC reaches the daemon (default: in the subnet of the BMC, else of the node)")
 	f.StringVar(&a.from, "from", "", "`ADDRESS` that the BMC reads from, or any (default: where it is talked to)")
 	f.BoolVar(&a.legacy, "legacy", false, "install: boot as a BIOS does, not by UEFI")
@@ -76,8 +77,6 @@ func (a *attachment) check() error {
 	switch {
 	case a.site == a.install:
 		return errors.New("either --site or --install")
-	case a.install && a.image == "":
-		return errors.New("--install needs the image of the installer: --image FILE")
 	case a.site && (a.image != "" || a.legacy):
 		return errors.New("--image and --legacy are for --install")
 	case a.wait < 0:

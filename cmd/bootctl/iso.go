@@ -38,9 +38,10 @@ is never written below the root, which is served to everybody.
 --kind site: the documents of the node's site payload, on a CD with the label
 cidata, which Kairos and cloud-init read at the first boot from disk.
 
---kind install: the installer's image --from, with the main document of the
-node's payload in it as the file --as. It boots from CD where the other one
-does. This needs xorriso.`,
+--kind install: the installer's image --from, or the one that the node's release
+keeps (bootctl image import --as-iso), with the main document of the node's
+payload in it as the file --as. It boots from CD where the other one does. This
+needs xorriso.`,
 		Example: "  bootctl iso ncn-w001 --kind site --output ncn-w001.iso\n  bootctl iso ncn-w001 --kind install --from palette-edge-installer.iso",
 		Args:    oneNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,7 +55,7 @@ does. This needs xorriso.`,
 	f := cmd.Flags()
 	f.StringVar(&m.kind, "kind", "", "which `KIND` of image: site or install; required")
 	f.StringVar(&m.output, "output", "", "write the image to this `FILE` (default: site-user-data.iso or install.iso here)")
-	f.StringVar(&m.from, "from", "", "install: image of the installer, a `FILE`")
+	f.StringVar(&m.from, "from", "", "install: image of the installer, a `FILE` (default: that of the node's release)")
 	f.StringVar(&m.as, "as", "", "install: `PATH` of the document in the image (default: config.yaml, or what the family of the payload wants)")
 	return cmd
 }
@@ -63,8 +64,6 @@ func (m *isoMaker) check() error {
 	switch {
 	case m.kind != "site" && m.kind != "install":
 		return fmt.Errorf("--kind: %q is not one of site, install", m.kind)
-	case m.kind == "install" && m.from == "":
-		return errors.New("--kind install needs the image of the installer: --from FILE")
 	case m.kind == "site" && m.from != "":
 		return errors.New("--from is for --kind install")
 	}
@@ -152,14 +151,35 @@ func (m *isoMaker) install(ctx context.Context, c *config.Config, n *node.Node, 
 	if err != nil {
 		return fmt.Errorf("%s: payload: %w", n.Name, err)
 	}
+	from, err := m.installer(c, n)
+	if err != nil {
+		return err
+	}
 	document, as := payload.Baked(n.Payload)
 	err = writeAside(output, func(f *os.File) error {
-		return xorriso.Add(ctx, m.from, f.Name(), map[string][]byte{cmp.Or(m.as, as): docs[document]})
+		return xorriso.Add(ctx, from, f.Name(), map[string][]byte{cmp.Or(m.as, as): docs[document]})
 	})
 	if errors.Is(err, xorriso.ErrMissing) {
 		return cli.Hint(err, "install it: apt-get install xorriso; or netboot the installer, which needs no image with the user-data in it")
 	}
 	return err
+}
+
+// installer is the image that was named, or that the node's release keeps.
+func (m *isoMaker) installer(c *config.Config, n *node.Node) (string, error) {
+	if m.from != "" {
+		return m.from, nil
+	}
+	tree, err := m.open(c)
+	if err != nil {
+		return "", err
+	}
+	defer tree.Close()
+	image, err := tree.Image(n.Name)
+	if err != nil {
+		return "", cli.Hint(err, "name the image of the installer: --from FILE")
+	}
+	return filepath.Join(c.Root, image), nil
 }
 
 // writeAside writes a file for its owner alone: beside path, then to disk, then

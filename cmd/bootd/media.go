@@ -137,10 +137,17 @@ func (d *daemon) installer(ctx context.Context, n *node.Node, m *deploy.Medium, 
 	switch {
 	case len(others) >= maxInstallers:
 		return 0, fmt.Errorf("there are images for %d nodes already, which is the most: bootctl bmc detach ends them", len(others))
-	case !filepath.IsAbs(from):
+	case from != "" && !filepath.IsAbs(from):
 		return 0, fmt.Errorf("image %q is not an absolute path", from)
 	case n.Payload.IsZero():
 		return 0, fmt.Errorf("has no payload: set payload: of the node or of role %s", n.Role)
+	}
+	if from == "" {
+		image, err := d.tree.Image(n.Name)
+		if err != nil {
+			return 0, err
+		}
+		from = filepath.Join(d.cfg.Root, image)
 	}
 	docs, err := payload.Render(n.Payload, d.payloadData(d.world.Load(), n, m.Server))
 	if err != nil {

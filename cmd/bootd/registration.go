@@ -28,8 +28,15 @@ func (d *daemon) openDesk(db *store.Store) (err error) {
 		PIN:   func() string { return d.world.Load().cfg.Registration.PIN },
 		Sites: d.sites, Bind: d.bind,
 	}
-	d.hosts, err = db.Table("edge-hosts")
-	return err
+	if d.hosts, err = db.Table("edge-hosts"); err != nil {
+		return err
+	}
+	if reg := d.cfg.Registration; len(reg.Sites) > 0 {
+		if err := claim.CheckPIN(reg.PIN); err != nil {
+			d.log.Error("no machine can be claimed", "err", err)
+		}
+	}
+	return nil
 }
 
 func (d *daemon) sites() (list []claim.Site) {

@@ -78,7 +78,7 @@ func (d *daemon) Validations(name string) (list []admin.Validation, err error) {
 			continue
 		}
 		if !ok {
-			return nil, fmt.Errorf("role %s of node %s expects nothing: it has no validate:", n.Role, n.Name)
+			return nil, fmt.Errorf("role %s of node %s expects nothing: it has no key validate", n.Role, n.Name)
 		}
 		v := admin.Validation{Node: n.Name, Role: n.Role}
 		reports, err := d.reportsOf(n.Name)
