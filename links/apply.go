@@ -76,6 +76,9 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 	maps.Copy(next.Nodes, rec.last.Nodes)
 	for _, c := range p.Changes {
 		next.Nodes[c.Node] = c.New
+		if c.Removed() {
+			delete(next.Nodes, c.Node)
+		}
 	}
 	begin := func() error {
 		if err := book.save(); err != nil {
@@ -107,7 +110,7 @@ func (t *Tree) NothingToDo(p Plan) (bool, error) {
 
 // stillThere refuses links to what was removed after the plan was made.
 func (t *Tree) stillThere(changes []Change) error {
-	good := map[Links]bool{}
+	good := map[Links]bool{{}: true}
 	for _, c := range changes {
 		if good[c.New] {
 			continue
@@ -185,12 +188,16 @@ const (
 	linked    state = iota // boot directory is as wanted
 	stagedNew              // staging directory waits, there is no boot directory
 	stagedOld              // staging directory waits to replace a boot directory
+	leaving                // boot directory waits to be taken away
 )
 
 // stage builds the new boot directory of one node.
 func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, error) {
 	if err := errors.Join(ctx.Err(), checkName(c.Node)); err != nil {
 		return linked, err
+	}
+	if c.Removed() {
+		return t.stageRemoval(c.Node)
 	}
 	have, err := t.inspect(c.Node)
 	if err != nil || have.links == c.New && !book.stale(c) {
@@ -210,6 +217,13 @@ func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, erro
 		return stagedNew, t.root.Chmod(tmp, 0o755) // whatever the umask is
 	}
 	return stagedOld, t.dress(tmp, have.info)
+}
+
+func (t *Tree) stageRemoval(node string) (state, error) {
+	if _, err := t.root.Lstat(node); errors.Is(err, fs.ErrNotExist) {
+		return linked, nil
+	}
+	return leaving, t.prunable(node)
 }
 
 // fill makes the entries of a staging directory.
@@ -255,7 +269,7 @@ func (t *Tree) dress(name string, like fs.FileInfo) error {
 }
 
 func (t *Tree) sync(node string, s state, book *copybook) error {
-	if s == linked {
+	if s == linked || s == leaving {
 		return nil
 	}
 	return errors.Join(book.sync(node), t.syncDir(staging(node)))
@@ -268,6 +282,8 @@ func (t *Tree) turn(dir *os.File, node string, s state) error {
 		return nil
 	case stagedNew:
 		return t.root.Rename(staging(node), node)
+	case leaving:
+		return errors.Join(t.bury(node), t.root.Rename(node, replaced(node)))
 	}
 	return t.exchange(dir, staging(node), node)
 }

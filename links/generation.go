@@ -501,56 +501,26 @@ type cachedGeneration struct {
 	info fs.FileInfo
 }
 
-// PlanPrune returns the boot directories of nodes that are not known.
-func (t *Tree) PlanPrune(known func(name string) bool) (gone []string, err error) {
+// PlanPrune adds to a plan that the boot directories of nodes that are not
+// known go. Those that hold files of an administrator are refused. What is taken
+// away stays as .NAME.old, like a directory that is replaced, and a rollback
+// makes it anew.
+func (t *Tree) PlanPrune(p *Plan, known func(name string) bool) error {
 	now, err := t.linked()
-	for name := range now {
-		if !known(name) {
-			gone = append(gone, name)
-		}
-	}
-	slices.Sort(gone)
-	return gone, err
-}
-
-// Prune takes boot directories away. Those that hold files of an administrator
-// are refused. What is taken away stays as .NAME.old, like a directory that is
-// replaced, and a rollback makes it anew.
-func (t *Tree) Prune(ctx context.Context, names []string) (done []string, refused []Refusal, err error) {
-	if len(names) == 0 {
-		return nil, nil, nil
-	}
-	unlock, err := t.lock(ctx)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	defer unlock()
-	rec, err := t.record()
-	if err != nil {
-		return nil, nil, err
-	}
-	next := maps.Clone(rec.last.Nodes)
-	for _, name := range names {
-		if err := t.prunable(name); err != nil {
-			refused = append(refused, Refusal{name, fmt.Errorf("node %q: %w", name, err)})
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		if known(name) {
 			continue
 		}
-		delete(next, name)
-		done = append(done, name)
-	}
-	if err := rec.write(Generation{Why: "prune", LiveDir: rec.last.LiveDir, Nodes: next}); err != nil {
-		return nil, refused, err
-	}
-	for i, name := range done {
-		err := t.bury(name)
-		if err == nil {
-			err = t.root.Rename(name, replaced(name))
+		if err := t.prunable(name); err != nil {
+			p.Refused = append(p.Refused, Refusal{name, fmt.Errorf("node %q: %w", name, err)})
+			continue
 		}
-		if err != nil {
-			return done[:i], refused, errors.Join(err, rec.settle())
-		}
+		p.Changes = append(p.Changes, Change{Node: name, Old: now[name]})
 	}
-	return done, refused, t.syncDir(".")
+	return nil
 }
 
 // prunable reports why a boot directory cannot be taken away.
@@ -559,8 +529,11 @@ func (t *Tree) prunable(name string) error {
 		return err
 	}
 	b, err := t.inspect(name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !b.links.ours():
+		return errors.New("is not a boot directory")
 	}
 	for _, o := range b.others {
 		if !o.link && o.name != script {

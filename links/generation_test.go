@@ -166,15 +166,23 @@ func TestPrune(t *testing.T) {
 	must(t, os.Mkdir(at(tree, "html"), 0o755)) // not a node's
 	must(t, os.WriteFile(at(tree, "gone", "script.ipxe"), []byte("#!ipxe\n"), 0o644))
 	must(t, os.WriteFile(at(tree, "full", "notes"), []byte("x"), 0o644))
-	gone, err := tree.PlanPrune(func(name string) bool { return name == "stays" })
+	// In one plan with a switch, so in one generation.
+	p, err := tree.Plan([]Wanted{{"stays", next, nil}})
 	must(t, err)
-	if !slices.Equal(gone, []string{"full", "gone"}) {
-		t.Fatalf("to prune: got %q, want full, gone", gone)
+	must(t, tree.PlanPrune(&p, func(name string) bool { return name == "stays" }))
+	if len(p.Changes) != 2 || p.Changes[1].Node != "gone" || !p.Changes[1].Removed() || p.Changes[0].Removed() {
+		t.Errorf("to prune: got %+v, want gone", p.Changes)
 	}
-	done, refused, err := tree.Prune(t.Context(), gone)
+	if len(p.Refused) != 1 || p.Refused[0].Err.Error() != `node "full": "notes" is not ours: move it away first` {
+		t.Errorf("refused: got %v, want full", p.Refused)
+	}
+	done, err := tree.Apply(t.Context(), p)
 	must(t, err)
-	if !slices.Equal(done, []string{"gone"}) || len(refused) != 1 || refused[0].Err.Error() != `node "full": "notes" is not ours: move it away first` {
-		t.Errorf("got done %q, refused %v, want gone pruned and full refused", done, refused)
+	if len(done) != 2 {
+		t.Errorf("done: got %v, want both", done)
+	}
+	if again, err := tree.Apply(t.Context(), p); err != nil || len(again) != 2 {
+		t.Errorf("again: got %v, %v, want that it is done already", again, err)
 	}
 	if _, err := os.Stat(at(tree, "gone")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("gone: got %v, want that it is not there", err)

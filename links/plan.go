@@ -28,6 +28,9 @@ type Change struct {
 // Created reports whether the node had no link before.
 func (c Change) Created() bool { return c.Old == Links{} }
 
+// Removed reports whether the boot directory is taken away.
+func (c Change) Removed() bool { return c.New == Links{} }
+
 // Differ returns the names of the links that change, and of the script.
 func (c Change) Differ() (names []string) {
 	old, now := c.Old.each(), c.New.each()

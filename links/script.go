@@ -145,6 +145,10 @@ func (t *Tree) planCopies(p *Plan, book *copybook, want func(node string) Script
 	changes, unchanged := p.Changes, p.Unchanged
 	p.Changes, p.Unchanged = nil, nil
 	plan := func(c Change, linked bool) {
+		if c.Removed() && !linked {
+			p.Changes = append(p.Changes, c)
+			return
+		}
 		s := want(c.Node)
 		v, err := book.judge(c.Node, s)
 		if err != nil {

@@ -358,17 +358,11 @@ inventory has to name the nodes.`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			gone, err := goners(c, tree, args)
+			plan, err := planPrune(c, tree, args)
 			if err != nil {
 				return err
 			}
-			if !yes {
-				for _, name := range gone {
-					fmt.Fprintf(cmd.OutOrStdout(), "would remove %s\n", name)
-				}
-				return nil
-			}
-			return prune(cmd, tree, gone)
+			return p.prune(cmd, tree, plan, yes)
 		})(cmd, nil)
 	}
 	p.flags(cmd)
@@ -376,40 +370,50 @@ inventory has to name the nodes.`,
 	return cmd
 }
 
-// goners returns the nodes whose boot directories are to go.
-func goners(c *config.Config, tree *links.Tree, args []string) ([]string, error) {
+// planPrune plans that the boot directories of nodes go: those of args, or all
+// that the inventory does not know.
+func planPrune(c *config.Config, tree *links.Tree, args []string) (plan links.Plan, err error) {
+	plan.Why = "prune"
 	if len(args) == 0 {
 		known := knownTo(c.Inventory)
 		if known == nil {
-			return nil, cli.Hint(errors.New("the inventory has no nodes, so it does not say who is gone"), "name them: bootctl links prune NODES")
+			return plan, cli.Hint(errors.New("the inventory has no nodes, so it does not say who is gone"), "name them: bootctl links prune NODES")
 		}
-		return tree.PlanPrune(known)
+		return plan, tree.PlanPrune(&plan, known)
 	}
 	patterns, err := node.ParsePatterns(strings.Join(args, ","))
 	if err != nil {
-		return nil, err
+		return plan, err
 	}
 	used := make([]bool, len(patterns))
-	gone, err := tree.PlanPrune(func(name string) bool { return !picked(patterns, used, name) })
+	err = tree.PlanPrune(&plan, func(name string) bool { return !picked(patterns, used, name) })
 	if i := slices.Index(used, false); err == nil && i >= 0 {
 		err = fmt.Errorf("node %q has no boot directory", patterns[i])
 	}
-	return gone, err
+	return plan, err
 }
 
-func prune(cmd *cobra.Command, tree *links.Tree, gone []string) error {
-	done, refused, err := tree.Prune(cmd.Context(), gone)
-	for _, name := range done {
-		fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", name)
+func (p place) prune(cmd *cobra.Command, tree *links.Tree, plan links.Plan, yes bool) error {
+	done, word := plan.Changes, "would remove"
+	var applyErr error
+	if yes {
+		var err error
+		word = "removed"
+		if done, applyErr, err = p.write(cmd, tree, plan); err != nil {
+			return err
+		}
 	}
-	for _, r := range refused {
+	for _, c := range done {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", word, c.Node)
+	}
+	for _, r := range plan.Refused {
 		cli.Tell(program, cmd.ErrOrStderr(), r.Err.Error())
 	}
-	if err == nil && len(refused) > 0 {
-		err = fmt.Errorf("%d of %d directories were not removed", len(refused), len(gone))
+	if n := len(plan.Refused); applyErr == nil && n > 0 {
+		applyErr = fmt.Errorf("%d of %d directories cannot be removed", n, n+len(plan.Changes))
 	}
-	if err != nil {
-		return cli.Error{Err: err, Code: partial(len(done))}
+	if applyErr != nil {
+		return cli.Error{Err: applyErr, Code: partial(len(done)), Hint: writeHint(applyErr)}
 	}
 	return nil
 }

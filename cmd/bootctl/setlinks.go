@@ -67,6 +67,7 @@ Where bootd runs for the same root, it does the work.`,
 	f.DurationVar(&s.wait, "bmc-wait", 5*time.Minute, "wait so `LONG` for the leases of the BMCs")
 	f.BoolVar(&s.allowMissing, "allow-missing", false, "go on without the BMCs that have no lease by then")
 	s.talk.flags(cmd, "bmc-")
+	f.BoolVar(&s.prune, "prune", false, "remove the boot directories of nodes that are not in the inventory")
 	f.BoolVar(&s.dryRun, "dry-run", false, "say what would change and change nothing")
 	f.BoolVar(&s.json, "json", false, "print one JSON object")
 	return cmd
@@ -162,6 +163,7 @@ type setLinks struct {
 	releases, channels    []string
 	liveDir               string // CSM_RELEASE
 	skipBMC, allowMissing bool
+	prune                 bool
 	wait                  time.Duration
 	dryRun, json          bool
 	secret                bmc.Secret // of the BMCs; zero: they are left alone
@@ -229,7 +231,7 @@ func (s *setLinks) run(cmd *cobra.Command) error {
 		return r.nobody()
 	}
 	r.cmdlines()
-	applyErr, err := s.apply(cmd, tree, r)
+	applyErr, err := s.apply(cmd, c.Inventory, tree, r)
 	if err != nil {
 		return err
 	}
@@ -247,6 +249,9 @@ func (s *setLinks) checkFlags(cmd *cobra.Command, inv *node.Inventory) error {
 	}
 	if err != nil {
 		return cli.UsageError(cmd, err)
+	}
+	if s.prune && knownTo(inv) == nil {
+		return cli.Hint(errors.New("--prune: the inventory has no nodes, so it does not say who is gone"), "name them: bootctl links prune NODES")
 	}
 	if _, ok := inv.Role(s.role); s.role != "" && !ok {
 		return fmt.Errorf("there is no role %q", s.role)
@@ -370,7 +375,7 @@ func scan(tree *links.Tree, roles map[string]node.Role, who *census) map[string]
 
 // apply plans and, unless this is a dry run, applies. What comes of each node
 // goes into r; applyErr is why some of the plan is not done.
-func (s *setLinks) apply(cmd *cobra.Command, tree *links.Tree, r *report) (applyErr, err error) {
+func (s *setLinks) apply(cmd *cobra.Command, inv *node.Inventory, tree *links.Tree, r *report) (applyErr, err error) {
 	plan, err := tree.Plan(r.wanted())
 	if err != nil {
 		return nil, err
@@ -378,6 +383,11 @@ func (s *setLinks) apply(cmd *cobra.Command, tree *links.Tree, r *report) (apply
 	plan.Why, plan.LiveDir = "set-links", &s.liveDir
 	if err := tree.PlanScripts(&plan, r.scriptArgs()); err != nil {
 		return nil, err
+	}
+	if s.prune {
+		if err := tree.PlanPrune(&plan, knownTo(inv)); err != nil {
+			return nil, err
+		}
 	}
 	done := plan.Changes
 	if !s.dryRun {

@@ -27,6 +27,7 @@ const (
 	changed   = "changed"
 	unchanged = "unchanged"
 	failed    = "failed"
+	pruned    = "pruned" // of a node that is in no list
 )
 
 // A report is what set-links found and did. Its JSON form only ever grows.
@@ -40,6 +41,7 @@ type report struct {
 	Changed    int                 `json:"changed"`
 	Unchanged  int                 `json:"unchanged"`
 	Failed     int                 `json:"failed"`
+	Pruned     []string            `json:"pruned,omitempty"` // nodes whose boot directory was taken away
 	Mismatch   bool                `json:"kernels_differ,omitempty"`
 	LiveDir    string              `json:"live_dir,omitempty"` // rd.live.dir of the nodes; empty: the default
 	BMCs       []bmcOutcome        `json:"bmcs,omitempty"`     // that were told to use DHCP
@@ -56,6 +58,7 @@ type report struct {
 	passedOver []artifacts.Problem // of releases newer than the selected one
 	unreached  map[string]bool     // nodes whose BMC could not be told
 	edited     []string            // nodes whose script.ipxe is kept
+	unpruned   []links.Refusal     // boot directories that should have gone
 }
 
 // say prints a line of source 004, warn one of its lines on standard error.
@@ -151,6 +154,11 @@ func (r *report) wanted() (w []links.Wanted) {
 // planned records what came of each node.
 func (r *report) planned(p links.Plan, done []links.Change, applyErr error) {
 	fate := map[string]outcome{}
+	for _, c := range done {
+		if c.Removed() {
+			r.Pruned = append(r.Pruned, c.Node)
+		}
+	}
 	for _, c := range p.Changes {
 		fate[c.Node] = outcome{Outcome: failed, Error: fmt.Sprint("not switched: ", applyErr)}
 	}
@@ -161,6 +169,9 @@ func (r *report) planned(p links.Plan, done []links.Change, applyErr error) {
 		fate[name] = outcome{Outcome: unchanged}
 	}
 	for _, x := range p.Refused {
+		if !slices.ContainsFunc(r.Nodes, func(o outcome) bool { return o.Node == x.Node }) {
+			r.unpruned = append(r.unpruned, x)
+		}
 		fate[x.Node] = outcome{Outcome: failed, Error: x.Err.Error()}
 	}
 	for _, name := range p.Edited {
@@ -441,11 +452,17 @@ func (r *report) printNodes() {
 	if len(r.edited) > 0 {
 		fmt.Fprintf(w, "kept script.ipxe of %s: edited\n", strings.Join(r.edited, ", "))
 	}
+	for _, name := range r.Pruned {
+		fmt.Fprintf(w, "%s%s %s\n", r.would(), r.verb(pruned), name)
+	}
 	counts := fmt.Sprintf("%d created, %d changed, %d unchanged", r.Created, r.Changed, r.Unchanged)
+	if len(r.Pruned) > 0 {
+		counts += fmt.Sprintf(", %d pruned", len(r.Pruned))
+	}
 	switch {
 	case r.DryRun:
 		fmt.Fprintf(w, "dry run, nothing was written: %d to create, %d to change, %d unchanged\n", r.Created, r.Changed, r.Unchanged)
-	case r.Created+r.Changed == 0:
+	case r.Created+r.Changed+len(r.Pruned) == 0:
 		fmt.Fprintln(w, "nothing changed: "+counts)
 	default:
 		fmt.Fprintln(w, counts)
@@ -491,7 +508,12 @@ func (r *report) verdict(applyErr error) error {
 	for _, f := range r.failures() {
 		cli.Tell(program, r.err, f)
 	}
+	for _, x := range r.unpruned {
+		cli.Tell(program, r.err, x.Err.Error())
+	}
 	switch {
+	case r.Failed == 0 && len(r.unpruned) > 0 && applyErr == nil:
+		return cli.Error{Err: fmt.Errorf("%d boot directories were not pruned", len(r.unpruned)), Code: cli.Partial}
 	case r.Failed == 0 && len(r.Missing) > 0:
 		return cli.Error{Err: fmt.Errorf("BMCs without a lease: %s", strings.Join(r.Missing, ", ")), Code: cli.Partial}
 	case r.Failed == 0:

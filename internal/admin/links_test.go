@@ -205,6 +205,9 @@ func TestApplyLinksIsCancelled(t *testing.T) {
 
 func TestApplyLinksRefuses(t *testing.T) {
 	tree, _ := linked(t)
+	if err := tree.Root().Mkdir("html", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	socket := serve(t, admin.Handler(linker{tree: tree}))
 	hc := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -215,7 +218,9 @@ func TestApplyLinksRefuses(t *testing.T) {
 		`{"nodes":[{"node":"n","links":-1}]}`:                          `{"error":"node \"n\": its links or its script are not in the order"}`,
 		`{"nodes":[{"node":"n","links":0,"script":1}],"links":[{}]}`:   `{"error":"node \"n\": its links or its script are not in the order"}`,
 		`{"live_dir":"../x"}`:                                          `{"error":"live_dir: \"../x\" is not the name of a directory (letters, digits, . _ + -)"}`,
-		`{"nodes":[{"node":"../n","links":0}],"links":[{}]}`:           `{"end":true,"error":"node \"../n\": kernel: there is no such link"}`,
+		`{"nodes":[{"node":"../n","links":0}],"links":[{}]}`:           `{"end":true,"error":"node \"../n\": is not a host name in lower case"}`,
+		`{"nodes":[{"node":"boot","links":0}],"links":[{}]}`:           `{"end":true,"error":"node \"boot\": is the name of a directory that every root has"}`,
+		`{"nodes":[{"node":"html","links":0}],"links":[{}]}`:           `{"end":true,"error":"node \"html\": is not a boot directory"}`,
 		`{"nodes":[{"node":"n","links":0}],"links":[{"kernel":"/e"}]}`: `{"end":true,"error":"node \"n\": kernel: leads to \"/e\", which is no file of a release"}`,
 	} {
 		res, err := hc.Post("http://bootd/v1/links", "application/json", strings.NewReader(body))
