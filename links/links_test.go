@@ -719,6 +719,41 @@ func TestFileSystemWithoutExchange(t *testing.T) {
 	})
 }
 
+// The boot server of source 004 runs from a live image: its root is an overlay,
+// and the releases are on a disk that is mounted below it.
+func TestRootIsAnOverlay(t *testing.T) {
+	disk := newTree(t)
+	lower, upper, work, merged := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	must(t, os.MkdirAll(lower+"/ephemeral", 0o755))
+	must(t, os.Mkdir(lower+"/boot", 0o755))
+	must(t, os.WriteFile(lower+"/"+master, []byte(csmScript), 0o644))
+	mount := func() error {
+		opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=off", lower, upper, work)
+		return errors.Join(unix.Mount("overlay", merged, "overlay", 0, opts),
+			unix.Mount(at(disk, "ephemeral"), merged+"/ephemeral", "", unix.MS_BIND, ""))
+	}
+	inMountNamespace(t, mount, func() {
+		tree, err := Open(merged)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer tree.Close()
+		for _, s := range []artifacts.Set{k8s, next, k8s} {
+			p, err := tree.Plan([]Wanted{{"ncn-w001", s, nil}})
+			p.LiveDir = &s.Release
+			err = errors.Join(err, tree.PlanScripts(&p, workers))
+			done, applyErr := tree.Apply(t.Context(), p)
+			if err != nil || applyErr != nil || len(done) != 1 {
+				t.Errorf("%s: got %v, %v, %v, want it linked", s.Release, done, err, applyErr)
+			}
+			if c, err := tree.Current("ncn-w001"); err != nil || c.Release != s.Release {
+				t.Errorf("got %+v, %v, want %s", c, err, s.Release)
+			}
+		}
+	})
+}
+
 func TestReadOnlyRoot(t *testing.T) {
 	tree := newTree(t)
 	mustApply(t, tree, Wanted{"n", k8s, nil})
