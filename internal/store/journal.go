@@ -292,18 +292,26 @@ func appendBatch(b []byte, changes []Change) []byte {
 	start := len(b)
 	b = append(b, make([]byte, batchHeader)...)
 	for _, c := range changes {
-		b = append(binary.AppendUvarint(b, uint64(len(c.Key))), c.Key...)
-		if c.Value == nil {
-			b = append(b, 0)
-			continue
-		}
-		b = append(binary.AppendUvarint(b, uint64(len(c.Value))+1), c.Value...)
+		b = appendChange(b, c)
 	}
-	body := b[start+batchHeader:]
-	binary.BigEndian.PutUint32(b[start:], uint32(len(body)))
-	binary.BigEndian.PutUint32(b[start+4:], crc32.Checksum(b[start:start+4], castagnoli))
-	binary.BigEndian.PutUint32(b[start+8:], crc32.Checksum(body, castagnoli))
+	seal(b[start:])
 	return b
+}
+
+func appendChange(b []byte, c Change) []byte {
+	b = append(binary.AppendUvarint(b, uint64(len(c.Key))), c.Key...)
+	if c.Value == nil {
+		return append(b, 0)
+	}
+	return append(binary.AppendUvarint(b, uint64(len(c.Value))+1), c.Value...)
+}
+
+// seal fills in the header of a batch.
+func seal(b []byte) {
+	body := b[batchHeader:]
+	binary.BigEndian.PutUint32(b, uint32(len(body)))
+	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[:4], castagnoli))
+	binary.BigEndian.PutUint32(b[8:], crc32.Checksum(body, castagnoli))
 }
 
 // Replay calls visit for every change there ever was since the last rewrite,
@@ -325,19 +333,6 @@ func (j *Journal) Replay(visit func(Change) error) error {
 	return nil
 }
 
-// collect replays file n into live.
-func (j *Journal) collect(n int, live map[string][]byte) error {
-	_, err := replay(j.path(n), func(c Change) error {
-		if c.Value == nil {
-			delete(live, string(c.Key))
-		} else {
-			live[string(c.Key)] = c.Value
-		}
-		return nil
-	})
-	return err
-}
-
 // errTorn is returned by replay when a file ends with something that is not a
 // whole batch.
 var errTorn = errors.New("ends with a torn batch")
@@ -345,6 +340,12 @@ var errTorn = errors.New("ends with a torn batch")
 // replay calls visit for every change in a file and returns where its last
 // whole batch ends, which is the end of the file but for zeros.
 func replay(path string, visit func(Change) error) (end int64, err error) {
+	return replayIn(nil, path, visit)
+}
+
+// replayIn is replay in memory that is used again for each batch, unless it is
+// nil: then visit may keep the slices.
+func replayIn(memory *[]byte, path string, visit func(Change) error) (end int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return 0, err
@@ -359,7 +360,7 @@ func replay(path string, visit func(Change) error) (end int64, err error) {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}
 	for end < info.Size() {
-		body, err := readBatch(r, info.Size()-end)
+		body, err := readBatch(r, memory, info.Size()-end)
 		if errors.Is(err, errBad) {
 			err = judge(f, end)
 		}
@@ -395,7 +396,7 @@ func readMagic(r io.Reader) (int64, error) {
 var errBad = errors.New("bad batch")
 
 // readBatch reads one body of a file that has left bytes more.
-func readBatch(r io.Reader, left int64) ([]byte, error) {
+func readBatch(r io.Reader, memory *[]byte, left int64) ([]byte, error) {
 	var head [batchHeader]byte
 	if left < batchHeader {
 		return nil, errBad
@@ -407,7 +408,7 @@ func readBatch(r io.Reader, left int64) ([]byte, error) {
 	if !ok || length > left-batchHeader {
 		return nil, errBad
 	}
-	body := make([]byte, length)
+	body := room(memory, int(length))
 	if _, err := io.ReadFull(r, body); err != nil {
 		return nil, err
 	}
@@ -415,6 +416,15 @@ func readBatch(r io.Reader, left int64) ([]byte, error) {
 		return nil, errBad
 	}
 	return body, nil
+}
+
+// room returns n bytes, of memory unless that is nil.
+func room(memory *[]byte, n int) []byte {
+	if memory == nil {
+		return make([]byte, n)
+	}
+	*memory = slices.Grow((*memory)[:0], n)
+	return (*memory)[:n]
 }
 
 // batchLength returns the length of the body that follows head, if that is the
@@ -506,63 +516,4 @@ func (j *Journal) startCompactLocked() {
 		}
 		j.compactAt = max(minCompact, 2*size)
 	})
-}
-
-// compact rewrites the files up to number sealed as one, and returns its size.
-// The new file takes the number of the last one it replaces; a crash before
-// the older ones are gone does no harm, because it says all that they say.
-func (j *Journal) compact(sealed int) (size int64, err error) {
-	numbers, err := j.numbers()
-	if err != nil {
-		return 0, err
-	}
-	numbers = slices.DeleteFunc(numbers, func(n int) bool { return n > sealed })
-	live := map[string][]byte{}
-	for _, n := range numbers {
-		if err := j.collect(n, live); err != nil {
-			return 0, err
-		}
-	}
-	if size, err = j.rewrite(sealed, live); err != nil {
-		return 0, err
-	}
-	for _, n := range numbers[:len(numbers)-1] {
-		if err := os.Remove(j.path(n)); err != nil {
-			return 0, err
-		}
-	}
-	return size, syncDir(j.dir)
-}
-
-// rewrite writes live beside file n and puts it in its place.
-func (j *Journal) rewrite(n int, live map[string][]byte) (size int64, err error) {
-	path := j.path(n) + ".new"
-	f, err := create(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	size = int64(len(journalMagic))
-	var batch []Change
-	var buf []byte
-	flush := func() error {
-		buf = appendBatch(buf[:0], batch)
-		size, batch = size+int64(len(buf)), batch[:0]
-		_, err := f.Write(buf)
-		return err
-	}
-	for key, value := range live {
-		if batch = append(batch, Change{[]byte(key), value}); len(batch) == 1024 {
-			if err := flush(); err != nil {
-				return 0, err
-			}
-		}
-	}
-	if err := errors.Join(flush(), f.Sync()); err != nil {
-		return 0, err
-	}
-	if err := os.Rename(path, j.path(n)); err != nil {
-		return 0, err
-	}
-	return size, syncDir(j.dir)
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -376,5 +377,37 @@ func BenchmarkApply(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "us/record")
 		})
+	}
+}
+
+// A rewrite of what a busy server writes before there is one.
+func BenchmarkCompact(b *testing.B) {
+	j, err := OpenJournal(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer j.Close()
+	value := make([]byte, 30)
+	for b.Loop() {
+		b.StopTimer()
+		j.compactAt = 1 << 62
+		for i := 0; j.written < minCompact; {
+			var batch []Change
+			for range 1000 {
+				i++
+				batch = append(batch, Change{Key: binary.BigEndian.AppendUint32(nil, uint32(i%60_000)), Value: value})
+			}
+			if err := j.Apply(batch); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		if _, err := j.compact(j.number); err != nil {
+			b.Fatal(err)
+		}
+		if err := j.next(); err != nil {
+			b.Fatal(err)
+		}
+		j.written = 0
 	}
 }
