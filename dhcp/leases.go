@@ -23,9 +23,14 @@ const (
 //
 // Addresses are numbers in here; zero is no address.
 type Leases struct {
+	configuring sync.Mutex // held by Configure, which gives mu back now and then
+
 	mu       sync.Mutex
 	spaces   map[uint32]*space // by network address
+	coming   map[uint32]*space // that Configure is making: addresses are taken and freed there too
 	reserved map[uint32]bool
+	declined map[uint32]int // addresses in quarantine, by network address
+	strange  map[uint32]int // open offers to strangers, likewise
 	byKey    map[key]*record
 	byAddr   map[uint32]*record
 	offers   map[key]*offer
@@ -43,11 +48,8 @@ type Leases struct {
 // A space is the addresses of one subnet.
 type space struct {
 	*Subnet
-	pools    []*pool
-	idle     [2]*chain // leases that ended, oldest first, the next to reuse: of strangers, of known machines
-	strange  int       // offers to strangers that are open
-	most     int       // of these at one time
-	declined int       // addresses in quarantine
+	pools []*pool
+	most  int // offers to strangers that are open at one time
 }
 
 // An offer is a promise of an address in memory.
@@ -58,7 +60,7 @@ type offer struct {
 	boot    Boot // so that offer and ACK say the same, whatever was configured in between
 	made    int64
 	expires int64
-	strange *space // counted there; nil: not to a stranger
+	strange bool // to a stranger
 
 	prev, next *offer // in Leases.holds
 }
@@ -66,6 +68,7 @@ type offer struct {
 // NewLeases returns an empty memory that knows no subnet.
 func NewLeases() *Leases {
 	return &Leases{
+		declined: map[uint32]int{}, strange: map[uint32]int{},
 		byKey: map[key]*record{}, byAddr: map[uint32]*record{},
 		offers: map[key]*offer{}, offered: map[uint32]*offer{}, ending: newWheel(),
 	}
@@ -96,45 +99,20 @@ func (l *Leases) Load(journal interface {
 		if r.key.id != 0 {
 			l.byKey[r.key] = r // a client's last lease is the one it has
 		}
+		l.countDeclinedLocked(r, 1)
+		l.ending.put(r)
 		return nil
 	})
 }
 
 // forgetLocked removes r from the indexes.
 func (l *Leases) forgetLocked(r *record) {
+	r.unchain()
+	l.countDeclinedLocked(r, -1)
 	if l.byKey[r.key] == r {
 		delete(l.byKey, r.key)
 	}
 	delete(l.byAddr, r.addr)
-}
-
-// Configure sets the subnets, the classes that their pools are for, and the
-// inventory. Leases stay.
-func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.version++ // machines may be called something else
-	l.spaces, l.reserved, l.ending = map[uint32]*space{}, map[uint32]bool{}, newWheel()
-	for i := range subnets {
-		l.spaces[number(subnets[i].Prefix.Addr())] = newSpace(&subnets[i], classes)
-	}
-	for _, a := range machines.Reservations() {
-		l.reserved[number(a)] = true
-		l.markLocked(number(a), true)
-	}
-	for a, o := range l.offered {
-		l.markLocked(a, true)
-		if o.strange != nil {
-			l.countLocked(o, o.key.subnet)
-		}
-	}
-	for _, r := range l.byAddr {
-		r.in, r.prev, r.next = nil, nil, nil
-		r.known = machines.Find(Client{MAC: r.key.mac()}).Name != ""
-		l.markLocked(r.addr, true)
-		l.countDeclinedLocked(r, 1)
-		l.ending.put(r)
-	}
 }
 
 // strangersShare is the part of a subnet's addresses that may be offered to
@@ -142,7 +120,7 @@ func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines)
 const strangersShare = 4 // a quarter
 
 func newSpace(s *Subnet, classes []Class) *space {
-	sp := &space{Subnet: s, idle: [2]*chain{{}, {}}, most: 16}
+	sp := &space{Subnet: s, most: 16}
 	for _, r := range s.Pools {
 		p := newPool(r.Range)
 		p.class = classBit(classes, r.Class)
@@ -157,41 +135,71 @@ func newSpace(s *Subnet, classes []Class) *space {
 	return sp
 }
 
-// countLocked counts an offer to a stranger.
-func (l *Leases) countLocked(o *offer, subnet uint32) {
-	if o.strange = l.spaces[subnet]; o.strange != nil {
-		o.strange.strange++
-	}
-}
-
 // markLocked takes or frees an address in whatever pool it is of.
 func (l *Leases) markLocked(a uint32, taken bool) {
-	for _, sp := range l.spaces {
+	mark(l.spaces, a, taken)
+	mark(l.coming, a, taken)
+}
+
+func mark(spaces map[uint32]*space, a uint32, taken bool) {
+	for _, sp := range spaces {
+		if !taken && within(sp.Exclude, address(a)) {
+			continue
+		}
 		for _, p := range sp.pools {
 			p.mark(a, taken)
 		}
 	}
 }
 
+// idleChainLocked returns the row for reuse that an ended lease stands in, or
+// nil: of addresses in no pool there is none. Whoever stands in one can be
+// given to anybody that its pool is for: while its address is offered it is out.
+func (l *Leases) idleChainLocked(r *record) *chain {
+	sp := l.spaces[r.key.subnet]
+	if sp == nil || l.reserved[r.addr] || within(sp.Exclude, address(r.addr)) {
+		return nil
+	}
+	for _, p := range sp.pools {
+		switch {
+		case !p.contains(r.addr):
+		case r.known:
+			return &p.idle[1]
+		default:
+			return &p.idle[0]
+		}
+	}
+	return nil
+}
+
 // idleLocked makes an ended lease's address the last in the row for reuse.
 func (l *Leases) idleLocked(r *record) {
-	if sp := l.spaces[r.key.subnet]; sp != nil {
-		sp.idleOf(r).push(r)
+	if c := l.idleChainLocked(r); c != nil && l.offered[r.addr] == nil {
+		c.push(r)
 	}
 }
 
-// idleOf returns the list that r stands in when it is idle.
-func (sp *space) idleOf(r *record) *chain {
-	if r.known {
-		return sp.idle[1]
+// idleAgainLocked puts an ended lease whose address was offered, in vain, back
+// into its row: where it was, or almost.
+func (l *Leases) idleAgainLocked(r *record) {
+	switch c := l.idleChainLocked(r); {
+	case c == nil:
+	case c.first == nil || r.expires <= c.first.expires:
+		c.pushFront(r)
+	default:
+		c.push(r)
 	}
-	return sp.idle[0]
 }
 
-// expireLocked notes the leases and offers that have ended by now. Its cost is
-// that of what ended, whatever the number of leases.
-func (l *Leases) expireLocked(now int64) {
-	l.ending.take(now, func(r *record) {
+// expireMost is how many leases, and offers, are noticed to have ended at once:
+// when thousands end in one moment, no packet waits for all of them.
+const expireMost = 256
+
+// expireLocked notes leases and offers that have ended by now, and reports
+// whether there are more. To be late with it does no harm: that a lease has
+// ended is in the lease.
+func (l *Leases) expireLocked(now int64) (more bool) {
+	more = l.ending.take(now, expireMost, func(r *record) {
 		if r.state == Declined {
 			l.dropLocked(r) // its record stays on disk until the address is leased: it has expired
 			return
@@ -199,16 +207,28 @@ func (l *Leases) expireLocked(now int64) {
 		l.overLocked(r)
 		l.idleLocked(r)
 	})
-	for o := l.holds.first; o != nil && now >= o.expires; o = l.holds.first {
+	for range expireMost {
+		o := l.holds.first
+		if o == nil || now < o.expires {
+			return more
+		}
 		l.withdrawLocked(o)
+	}
+	return true
+}
+
+// expire notes all that has ended, in pieces.
+func (l *Leases) expire(now int64) {
+	for more := true; more; {
+		l.mu.Lock()
+		more = l.expireLocked(now)
+		l.mu.Unlock()
 	}
 }
 
 // dropLocked forgets a lease and frees its address.
 func (l *Leases) dropLocked(r *record) {
 	l.overLocked(r)
-	r.unchain()
-	l.countDeclinedLocked(r, -1)
 	l.forgetLocked(r)
 	l.freeLocked(r.addr)
 }
@@ -223,8 +243,11 @@ func (l *Leases) freeLocked(a uint32) {
 func (l *Leases) withdrawLocked(o *offer) {
 	delete(l.offers, o.key)
 	delete(l.offered, o.addr)
-	if o.strange != nil {
-		o.strange.strange--
+	if o.strange {
+		l.strange[o.key.subnet]--
+	}
+	if r := l.byAddr[o.addr]; r != nil && r.in == nil {
+		l.idleAgainLocked(r)
 	}
 	l.freeLocked(o.addr)
 	l.holds.drop(o)
@@ -246,6 +269,10 @@ func (b *bid) stranger() bool { return b.classes&bitUnknown != 0 }
 // Offer chooses an address for b and holds it. It reports whether there is one,
 // and whether it is fresh: one that this client did not have, and was not
 // offered, before. boot is what the client is told to load, kept for its ACK.
+//
+// When as many offers to strangers are open as may be, one more is made and not
+// held: offers cost a hostile host nothing, and its thousands a second must not
+// keep others from an address. Whoever asks for it first gets it.
 func (l *Leases) Offer(b bid, boot Boot, at time.Time) (addr netip.Addr, fresh, ok bool) {
 	now := at.Unix()
 	l.mu.Lock()
@@ -257,7 +284,9 @@ func (l *Leases) Offer(b bid, boot Boot, at time.Time) (addr netip.Addr, fresh, 
 	}
 	r, o := l.byKey[b.key], l.offers[b.key]
 	fresh = !(r != nil && r.addr == a || o != nil && o.addr == a)
-	l.holdLocked(b, a, boot, now)
+	if o != nil || !b.stranger() || l.roomLocked(b.key.subnet, now) {
+		l.holdLocked(b, a, boot, now)
+	}
 	return address(a), fresh, true
 }
 
@@ -273,8 +302,11 @@ func (l *Leases) holdLocked(b bid, a uint32, boot Boot, now int64) {
 		o.key, o.addr, o.made = b.key, a, now
 		l.offers[b.key], l.offered[a] = o, o
 		l.markLocked(a, true)
-		if b.stranger() {
-			l.countLocked(o, b.key.subnet)
+		if o.strange = b.stranger(); o.strange {
+			l.strange[b.key.subnet]++
+		}
+		if r := l.byAddr[a]; r != nil && r.in != nil && r.in == l.idleChainLocked(r) {
+			r.unchain()
 		}
 	}
 	o.xid, o.boot, o.expires = b.xid, boot, now+int64(offerHold/time.Second)
@@ -356,30 +388,30 @@ func reusable(r *record, now int64) bool { return now >= r.expires+int64(reuseGr
 // not get an address that a known machine had.
 func (l *Leases) newLocked(b bid, now int64) (uint32, bool) {
 	sp := l.spaces[b.key.subnet]
-	if sp == nil || b.stranger() && !l.roomLocked(b, sp, now) {
+	if sp == nil {
 		return 0, false
 	}
 	if a, ok := sp.unused(b); ok {
 		return a, true
 	}
-	if a, ok := l.reuseLocked(sp.idle[0], b, now); ok || b.stranger() {
+	if a, ok := sp.reuse(b, 0, now); ok || b.stranger() {
 		return a, ok
 	}
-	return l.reuseLocked(sp.idle[1], b, now)
+	return sp.reuse(b, 1, now)
 }
 
-// roomLocked reports whether one more offer to a stranger may be open. When
+// roomLocked reports whether one more offer to a stranger may be held. When
 // there are too many, the oldest gives way, unless it is so young that its
 // client may still be about to take it.
-func (l *Leases) roomLocked(b bid, sp *space, now int64) bool {
-	if sp.strange < sp.most || l.offers[b.key] != nil {
+func (l *Leases) roomLocked(subnet uint32, now int64) bool {
+	if sp := l.spaces[subnet]; sp != nil && l.strange[subnet] < sp.most {
 		return true
 	}
-	for o := l.holds.first; o != nil; o = o.next {
+	for o, tries := l.holds.first, 0; o != nil && tries < 16; o, tries = o.next, tries+1 {
 		if now-o.made < int64(youngOffer/time.Second) {
 			return false
 		}
-		if o.strange == sp {
+		if o.strange && o.key.subnet == subnet {
 			l.withdrawLocked(o)
 			return true
 		}
@@ -407,14 +439,21 @@ func (sp *space) unused(b bid) (uint32, bool) {
 	return 0, false
 }
 
-// reuseLocked finds the address in idle whose lease ended first.
-func (l *Leases) reuseLocked(idle *chain, b bid, now int64) (uint32, bool) {
-	for r := idle.first; r != nil; r = r.next {
-		if !reusable(r, now) {
-			break // the rest ended later still, but for a few seconds
+// reuse finds the address whose lease ended first, in the pools of the client's
+// classes or else in the others: of strangers (0) or of known machines (1).
+func (sp *space) reuse(b bid, whose int, now int64) (uint32, bool) {
+	for _, ofClass := range [...]bool{true, false} {
+		var first *record
+		for _, p := range sp.pools {
+			if (p.class != 0) != ofClass || !b.mayUse(p) {
+				continue
+			}
+			if r := p.idle[whose].first; r != nil && reusable(r, now) && (first == nil || r.expires < first.expires) {
+				first = r
+			}
 		}
-		if l.allowedLocked(b, r.addr) && l.availableLocked(b, r.addr, now) {
-			return r.addr, true
+		if first != nil {
+			return first.addr, true
 		}
 	}
 	return 0, false
@@ -602,8 +641,8 @@ func (l *Leases) restLocked(bad *record) {
 }
 
 func (l *Leases) countDeclinedLocked(r *record, n int) {
-	if sp := l.spaces[r.key.subnet]; sp != nil && r.state == Declined {
-		sp.declined += n
+	if r.state == Declined {
+		l.declined[r.key.subnet] += n
 	}
 }
 
@@ -614,7 +653,7 @@ const declinedShare = 10 // a tenth
 // it may.
 func (l *Leases) declinedLocked(subnet uint32) bool {
 	sp := l.spaces[subnet]
-	return sp == nil || sp.declined >= max(4, sp.size()/declinedShare)
+	return sp == nil || l.declined[subnet] >= max(4, sp.size()/declinedShare)
 }
 
 // size is the number of addresses in the pools.

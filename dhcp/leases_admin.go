@@ -285,8 +285,6 @@ func (l *Leases) quarantineLocked(g *grant) {
 		l.dropLocked(old)
 	}
 	bad := &record{addr: a, key: g.key, state: Declined, start: g.lease.Start.Unix(), expires: g.lease.Expires.Unix()}
-	l.byAddr[a] = bad
 	l.version++
-	l.ending.put(bad)
-	l.markLocked(a, true)
+	l.restLocked(bad)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -319,19 +320,142 @@ func TestStrangersDoNotEvict(t *testing.T) {
 			t.Errorf("known machine after 400 strangers: got %v, want its %v", got, mine)
 		}
 	})
-	run(t, []Subnet{sub}, inventory{}, func(b *bench) {
-		offers := 0
-		for i := range 400 {
-			if b.ask(discover(node.MAC{2, 0, 0, 2, byte(i >> 8), byte(i)})) != nil {
-				offers++
+}
+
+// A flood of DISCOVERs from addresses made up keeps no stranger from an
+// address, and takes no more of the pool than a quarter and 16.
+func TestFloodOfStrangers(t *testing.T) {
+	run(t, []Subnet{testSubnet()}, inventory{}, func(b *bench) {
+		for i := range 26_000 {
+			flood := node.MAC{2, 0, 0, 2, byte(i >> 8), byte(i)}
+			if b.ask(discover(flood)) == nil {
+				t.Fatalf("packet %d: got silence, want an offer", i)
+			}
+			if i%2600 != 0 {
+				continue
+			}
+			guest := node.MAC{2, 0, 0, 3, 0, byte(i / 2600)}
+			if got := b.lease(guest); !got.IsValid() {
+				t.Errorf("guest after %d packets: got no address", i)
 			}
 		}
-		if offers > 41 {
-			t.Errorf("open offers to strangers: got %d of 100 addresses, want a quarter and 16", offers)
+		if n := len(b.server.Leases.offers); n > 41 {
+			t.Errorf("open offers: got %d of 100 addresses, want a quarter and 16", n)
+		}
+		if n := b.server.Leases.Len(); n != 10 {
+			t.Errorf("leases: got %d, want those of 10 guests", n)
 		}
 		time.Sleep(youngOffer)
-		b.must(discover(node.MAC{2, 0, 0, 3, 0, 0}), dhcpv4.MessageTypeOffer) // the oldest gives way
+		held := node.MAC{2, 0, 0, 4, 0, 0}
+		b.must(discover(held), dhcpv4.MessageTypeOffer) // for which the oldest gives way
+		if b.server.Leases.offers[key{number(testSubnet().Prefix.Addr()), macID(held)}] == nil {
+			t.Error("the offer after the flood is not held")
+		}
 	})
+}
+
+// While leases are gone through for a new configuration, packets are answered;
+// and no order of events makes an address go to two machines, or get lost.
+func TestConfigureUnderLoad(t *testing.T) {
+	sub := testSubnet()
+	sub.Prefix, sub.Pools = netip.MustParsePrefix("10.77.0.0/16"), []Pool{pool10("10.77.1.0", "10.77.16.255")}
+	other := sub
+	other.Pools = []Pool{pool10("10.77.1.0", "10.77.8.255"), pool10("10.77.9.0", "10.77.16.255")}
+	l, at, k := NewLeases(), time.Now(), number(sub.Prefix.Addr())
+	l.Configure([]Subnet{sub}, nil, fixed{})
+	take := func(s *Subnet, i int) (netip.Addr, bool) {
+		b := bid{subnet: s, key: key{k, macID(node.MAC{2, 0, 0, 0, byte(i >> 8), byte(i)})}, classes: bitUnknown}
+		a, _, ok := l.Offer(b, Boot{}, at)
+		b.asked = a
+		v, _, _ := l.Claim(claim{bid: b, dur: time.Hour, selecting: true}, nil, at)
+		return a, ok && v == ack
+	}
+	const all = 16 * 256
+	for i := range all {
+		if _, ok := take(&sub, i); !ok {
+			t.Fatalf("machine %d: got no address", i)
+		}
+	}
+	at = at.Add(2 * time.Hour) // all have ended
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
+		for i := range 50 {
+			l.Configure([]Subnet{[]Subnet{other, sub}[i%2]}, nil, fixed{})
+		}
+	})
+	for i := range all { // strangers that take the addresses of those
+		take(&sub, all+i)
+	}
+	reloads.Wait()
+	for i := range all { // those that met a reload ask again
+		if _, ok := take(&sub, all+i); !ok {
+			t.Errorf("machine %d after the reloads: got no address", i)
+		}
+	}
+	owners := map[netip.Addr]key{}
+	for id, r := range l.byKey {
+		if a := address(r.addr); owners[a] != (key{}) && owners[a] != id {
+			t.Errorf("%v is leased to %v and %v", a, owners[a], id)
+		}
+		owners[address(r.addr)] = id
+	}
+	if len(owners) != all || len(l.byAddr) != all {
+		t.Errorf("addresses leased: got %d and %d, want all %d", len(owners), len(l.byAddr), all)
+	}
+}
+
+// An address that is excluded while it is leased is not given to anybody once
+// its lease is gone.
+func TestExcludedWhileLeased(t *testing.T) {
+	sub := testSubnet()
+	run(t, []Subnet{sub}, fixed{}, func(b *bench) {
+		addr := b.lease(m1)
+		sub.Exclude = []Range{{addr, addr}}
+		sub.Pools = []Pool{{Range: Range{addr, addr.Next()}}}
+		b.server.Configure([]Subnet{sub}, nil, fixed{})
+		if _, ok, err := b.server.Forget(addr); !ok || err != nil {
+			t.Fatalf("forget %v: %v, %v", addr, ok, err)
+		}
+		if got := b.lease(m1); got == addr {
+			t.Errorf("got the excluded address %v", got)
+		}
+		b.silent(discover(m2))
+	})
+}
+
+// What a packet costs does not depend on how many leases are idle: here all of
+// them are of a pool that is not for the client.
+func BenchmarkReuse(b *testing.B) {
+	for _, bits := range []int{22, 13} {
+		b.Run(fmt.Sprint(1<<(32-bits)), func(b *testing.B) {
+			sub := testSubnet()
+			sub.Prefix = netip.MustParsePrefix("10.0.0.0/8")
+			mine, theirs := pool10("10.1.0.1", "10.1.0.1"), netip.MustParsePrefix(fmt.Sprintf("10.64.0.0/%d", bits))
+			last := number(theirs.Addr()) + 1<<(32-bits) - 1
+			sub.Pools = []Pool{mine, {Range: Range{theirs.Addr(), address(last)}, Class: "phones"}}
+			l, at, phones := NewLeases(), time.Now(), classBit([]Class{{Name: "phones"}}, "phones")
+			l.Configure([]Subnet{sub}, []Class{{Name: "phones"}}, fixed{})
+			bid := bid{subnet: &sub, key: key{subnet: number(sub.Prefix.Addr())}, classes: bitUnknown}
+			take := func(id int, classes classSet, a netip.Addr) {
+				bid.key.id, bid.classes, bid.asked = clientID(id)|idMAC, classes, a
+				l.Claim(claim{bid: bid, dur: time.Hour, selecting: true}, nil, at)
+			}
+			for a := number(theirs.Addr()); a <= last; a++ {
+				take(int(a), bitUnknown|phones, address(a))
+			}
+			take(1, bitUnknown, mine.First)
+			at = at.Add(2 * time.Hour)
+			l.expire(at.Unix())
+			bid.classes = bitUnknown
+			for i := 0; b.Loop(); i++ {
+				bid.key.id, bid.asked = clientID(i)|idMAC, netip.Addr{}
+				if a, _, ok := l.Offer(bid, Boot{}, at); !ok || a != mine.First {
+					b.Fatalf("got %v, %v, want %v", a, ok, mine.First)
+				}
+				l.Withdraw(bid.key)
+			}
+		})
+	}
 }
 
 func TestTooManyPackets(t *testing.T) {

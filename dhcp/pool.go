@@ -13,6 +13,7 @@ type pool struct {
 	first, size uint32
 	used        []uint64
 	class       classSet // zero: for all
+	idle        [2]chain // leases that ended, oldest first, the next to reuse: of strangers, of known machines
 }
 
 func (p *pool) contains(a uint32) bool { return a-p.first < p.size }

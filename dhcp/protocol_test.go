@@ -308,11 +308,14 @@ func TestC21OffersExpire(t *testing.T) {
 		for i := range 200 {
 			b.ask(discover(node.MAC{2, 0, 0, 0, 1, byte(i)}))
 		}
-		b.silent(discover(m1)) // the pool of 100 is offered away
+		b.lease(m1) // at once, though the pool is of 100
 		time.Sleep(offerHold + time.Second)
-		b.lease(m1)
-		if n := b.disk.len(); n != 1 {
-			t.Errorf("records on disk: got %d, want 1", n)
+		b.lease(m2)
+		if n := b.disk.len(); n != 2 {
+			t.Errorf("records on disk: got %d, want 2", n)
+		}
+		if n := len(b.server.Leases.offers); n != 0 {
+			t.Errorf("open offers: got %d, want none after %v", n, offerHold)
 		}
 	})
 }

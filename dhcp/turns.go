@@ -33,9 +33,9 @@ func (l *Leases) Follow(all bool) {
 // Turns returns what befell leases since it was last called, in order, and how
 // many turns there was no room for.
 func (l *Leases) Turns(at time.Time) (turns []Turn, lost int) {
+	l.expire(at.Unix())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.expireLocked(at.Unix())
 	turns, lost = l.turns, l.lost
 	l.turns, l.lost = nil, 0
 	return turns, lost
@@ -44,9 +44,9 @@ func (l *Leases) Turns(at time.Time) (turns []Turn, lost int) {
 // Version returns a number that changes with every lease that begins, ends, or
 // is extended.
 func (l *Leases) Version(at time.Time) uint64 {
+	l.expire(at.Unix())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.expireLocked(at.Unix())
 	return l.version
 }
 

@@ -1,10 +1,5 @@
 package dhcp
 
-import (
-	"maps"
-	"slices"
-)
-
 // A chain is records in a row. A record is in one chain at most, so the links
 // are in the record itself.
 type chain struct{ first, last *record }
@@ -18,6 +13,17 @@ func (c *chain) push(r *record) {
 		c.first = r
 	}
 	c.last = r
+}
+
+// pushFront puts r at the beginning.
+func (c *chain) pushFront(r *record) {
+	r.in, r.next = c, c.first
+	if c.first != nil {
+		c.first.prev = r
+	} else {
+		c.last = r
+	}
+	c.first = r
 }
 
 // unchain takes r out of whatever chain it is in.
@@ -64,39 +70,42 @@ func (w *wheel) put(r *record) {
 	c.push(r)
 }
 
-// take removes the slots that have ended by now and calls ended for each of
-// their records, the oldest slot first.
-func (w *wheel) take(now int64, ended func(*record)) {
-	limit := now / slotSeconds
-	if w.next >= limit {
-		return
-	}
-	for _, slot := range w.due(limit) {
-		c := w.slots[slot]
-		delete(w.slots, slot)
+// take removes records of slots that have ended by now, the oldest slot first
+// and at most so many, and calls ended for each. It reports whether there are
+// more.
+func (w *wheel) take(now int64, most int, ended func(*record)) (more bool) {
+	for limit := now / slotSeconds; w.next < limit; {
+		c := w.slots[w.next]
+		if c == nil {
+			w.skip(limit)
+			continue
+		}
 		for r := c.first; r != nil; r = c.first {
+			if most == 0 {
+				return true
+			}
+			most--
 			r.unchain()
 			ended(r)
 		}
+		delete(w.slots, w.next)
+		w.next++
 	}
-	w.next = limit
+	return false
 }
 
-// due returns the slots before limit, in order: by counting up to it, or, after
-// a long sleep, by looking through those that there are.
-func (w *wheel) due(limit int64) (slots []int64) {
-	if limit-w.next > int64(len(w.slots)) {
-		for _, slot := range slices.Sorted(maps.Keys(w.slots)) {
-			if slot < limit {
-				slots = append(slots, slot)
-			}
-		}
-		return slots
+// skip goes on from a slot that is not there: to the next one, or, after a long
+// sleep, to the next that is there.
+func (w *wheel) skip(limit int64) {
+	if limit-w.next <= int64(len(w.slots)) {
+		w.next++
+		return
 	}
-	for slot := w.next; slot < limit; slot++ {
-		if w.slots[slot] != nil {
-			slots = append(slots, slot)
+	next := limit
+	for slot := range w.slots {
+		if slot > w.next {
+			next = min(next, slot)
 		}
 	}
-	return slots
+	w.next = next
 }

@@ -1,0 +1,97 @@
+package dhcp
+
+// Configure sets the subnets, the classes that their pools are for, and the
+// inventory. Leases stay. Packets are answered meanwhile, by what was configured
+// before and then by the new: the leases are gone through in pieces, and for
+// that time, a fraction of a second with a million of them, an address that has
+// to be taken from an ended lease may not be found.
+func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines) {
+	l.configuring.Lock()
+	defer l.configuring.Unlock()
+	spaces, reserved := map[uint32]*space{}, map[uint32]bool{}
+	for i := range subnets {
+		spaces[number(subnets[i].Prefix.Addr())] = newSpace(&subnets[i], classes)
+	}
+	for _, a := range machines.Reservations() {
+		reserved[number(a)] = true
+	}
+	l.mu.Lock()
+	l.coming = spaces
+	l.mu.Unlock()
+	pieces(l, l.offered, func(a uint32, _ *offer) { mark(spaces, a, true) })
+	pieces(l, l.byAddr, func(a uint32, _ *record) { mark(spaces, a, true) })
+	l.settleIdle(l.replace(spaces, reserved))
+	pieces(l, l.byAddr, func(_ uint32, r *record) { l.acquaintLocked(r, machines) })
+}
+
+// pieces calls do for each entry of a map of l, with the lock held but given
+// back now and then. What comes meanwhile may be left out.
+func pieces[T any](l *Leases, m map[uint32]T, do func(uint32, T)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for a, v := range m {
+		do(a, v)
+		if n++; n%pieceLen == 0 {
+			l.mu.Unlock()
+			l.mu.Lock()
+		}
+	}
+}
+
+// replace puts new spaces in force, and returns the old ones.
+func (l *Leases) replace(spaces map[uint32]*space, reserved map[uint32]bool) (old map[uint32]*space) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.version++ // machines may be called something else
+	for a := range reserved {
+		mark(spaces, a, true)
+	}
+	old, l.spaces, l.reserved, l.coming = l.spaces, spaces, reserved, nil
+	return old
+}
+
+// settleIdle moves the ended leases of old spaces to the new ones, in their
+// order.
+func (l *Leases) settleIdle(old map[uint32]*space) {
+	for _, sp := range old {
+		for _, p := range sp.pools {
+			for i := range p.idle {
+				for l.settlePiece(&p.idle[i]) {
+				}
+			}
+		}
+	}
+}
+
+// settlePiece moves some of a row, and reports whether there is more of it.
+func (l *Leases) settlePiece(old *chain) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for range pieceLen {
+		r := old.first
+		if r == nil {
+			return false
+		}
+		r.unchain()
+		l.idleLocked(r)
+	}
+	return true
+}
+
+// acquaintLocked notes whether the inventory knows the machine of a lease. One
+// that stands in no row, and should, comes to stand in one.
+func (l *Leases) acquaintLocked(r *record, machines Machines) {
+	known := machines.Find(Client{MAC: r.key.mac()}).Name != ""
+	waits := r.in == nil || r.in == l.idleChainLocked(r)
+	if r.known == known && r.in != nil {
+		return
+	}
+	if waits {
+		r.unchain()
+	}
+	r.known = known
+	if waits {
+		l.idleLocked(r)
+	}
+}
