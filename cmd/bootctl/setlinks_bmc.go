@@ -41,15 +41,17 @@ func (s *setLinks) prepare(cmd *cobra.Command, who *census, r *report) error {
 }
 
 // awaitBMCs waits for the leases of the BMCs that were reached. Who is missing
-// at the end ends the command, unless it is to go on with the others.
+// at the end ends the command, unless it is to go on with the others, or the
+// nodes are known without leases.
 func (s *setLinks) awaitBMCs(cmd *cobra.Command, who *census, r *report) error {
+	goOn := s.allowMissing || !who.leases
 	waited := map[string]bool{}
 	for _, t := range who.targets {
 		waited[t.Node] = !r.unreached[t.Node]
 	}
 	lost := s.lost(who, r)
 	r.Missing = lost
-	if len(lost) > 0 && !s.allowMissing {
+	if len(lost) > 0 && !goOn {
 		return s.missing(fmt.Errorf("no lease, and no way to set DHCP mode: %s", strings.Join(lost, ", ")))
 	}
 	expected := len(who.targets) - len(lost)
@@ -62,7 +64,7 @@ func (s *setLinks) awaitBMCs(cmd *cobra.Command, who *census, r *report) error {
 		r.Missing = append(lost, late.Nodes...)
 	}
 	switch {
-	case late != nil && !s.allowMissing:
+	case late != nil && !goOn:
 		return s.missing(err)
 	case late != nil:
 		cli.Tell(program, r.err, err.Error())
