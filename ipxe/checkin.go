@@ -1,6 +1,7 @@
 package ipxe
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -19,7 +20,7 @@ type CheckIn struct {
 	Kind    string     // one of the kinds of check-ins
 	Release string     // that it runs; empty: it does not say
 	Detail  string     // one line for people; may be empty
-	Text    []byte     // the body of "failed" and "report", at most 64 KiB
+	Text    []byte     // the body of "failed" and "report", at most 64 KiB but for what stands for secrets
 	Values  url.Values // of the others: what their bodies say
 }
 
@@ -53,15 +54,14 @@ func (h *handler) validate(w *meter, c *call) error {
 // checkIn takes what a node says of itself.
 func (h *handler) checkIn(w *meter, c *call) error {
 	name, _ := h.identify(c.addr)
-	if name == "" {
+	if name == "" || h.IsNode != nil && !h.IsNode(name) { // a BMC has a name, and is no node
 		return refuse(http.StatusNotFound, "address %v is no node's", c.addr)
 	}
 	begin := time.Now()
-	in, err := h.readCheckIn(w, c)
+	in, err := h.readCheckIn(w, c, name)
 	if err != nil {
 		return err
 	}
-	in.Node = name
 	e := h.event(c, w, begin, timeline.CheckIn)
 	e.Stage, e.Bytes, e.Action = timeline.OS, 0, in.Kind
 	e.Release, e.Detail = in.Release, in.Detail
@@ -75,23 +75,31 @@ func (h *handler) checkIn(w *meter, c *call) error {
 	return plain(w, "ok")
 }
 
-func (h *handler) readCheckIn(w *meter, c *call) (in CheckIn, err error) {
-	in = CheckIn{Addr: c.addr, Kind: c.file}
+// readCheckIn reads what a node says, without its secrets: they are taken out
+// before a text is cut, or half of one could stay.
+func (h *handler) readCheckIn(w *meter, c *call, name string) (in CheckIn, err error) {
+	in = CheckIn{Node: name, Addr: c.addr, Kind: c.file}
+	clean := func(s string) string {
+		if s == "" {
+			return ""
+		}
+		return WireText(h.Redact(name, s))
+	}
 	if checkIns[in.Kind] {
-		if in.Text, err = body(w, c.Request); err != nil {
+		text, err := body(w, c.Request)
+		if err != nil {
 			return in, err
 		}
+		in.Text = []byte(h.Redact(name, string(text)))
 		in.Values = c.URL.Query()
-		if in.Detail = WireText(in.Values.Get("detail")); in.Detail == "" {
-			in.Detail = WireText(lastLine(in.Text))
-		}
+		in.Detail = clean(cmp.Or(in.Values.Get("detail"), lastLine(in.Text)))
 	} else {
 		if in.Values, err = form(w, c.Request); err != nil {
 			return in, err
 		}
-		in.Detail = WireText(in.Values.Get("detail"))
+		in.Detail = clean(in.Values.Get("detail"))
 	}
-	in.Release = WireText(in.Values.Get("release"))
+	in.Release = clean(in.Values.Get("release"))
 	return in, nil
 }
 

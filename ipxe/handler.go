@@ -63,6 +63,9 @@ type Server struct {
 	// Sending is told of a file of a boot directory before its first byte is
 	// sent to an address; on an error none is. Nil: nobody wants to know.
 	Sending func(addr netip.Addr, file string) error
+	// Redact takes the secrets of a node out of a text that it sent. Nil: there
+	// are none.
+	Redact func(nodeName, text string) string
 	// Retries returns how often a machine that is to boot asks a server that
 	// is gone before it tries its next boot device. Nil: DefaultRetries.
 	Retries func() int
@@ -137,6 +140,9 @@ func (s *Server) handler() *handler {
 	}
 	if h.Record == nil {
 		h.Record = func(timeline.Event) {}
+	}
+	if h.Redact == nil {
+		h.Redact = func(_, text string) string { return text }
 	}
 	if h.CheckIn == nil {
 		h.CheckIn = func(CheckIn) error { return nil }

@@ -405,7 +405,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Identify: d.identify,
 		Ticket:   d.ticket, Payload: d.payload, Media: d.medium,
 		Claim: d.claimURL, ClaimPage: d.desk, Validate: d.validateScript,
-		CheckIn: d.checkIn, Sending: d.sending, Agents: d.lines,
+		CheckIn: d.checkIn, Redact: d.withoutSecrets, Sending: d.sending, Agents: d.lines,
 		Record: d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),
 	}

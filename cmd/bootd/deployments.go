@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"bootd/deploy"
 	"bootd/internal/admin"
 	"bootd/internal/node"
@@ -238,15 +240,23 @@ func (d *daemon) Order(o admin.Order) ([]admin.Moved, error) {
 		return nil, err
 	}
 	list := make([]admin.Moved, len(nodes))
+	var g errgroup.Group
+	g.SetLimit(ordersAtOnce)
 	for i, n := range nodes {
-		was, is, err := d.sign(n.Name, deploy.Sign{Kind: kind, Wipe: o.Wipe, Again: o.Again, Detail: o.Reason})
-		list[i] = admin.Moved{Node: n.Name, Was: was.Phase, Is: is.Phase, Wipe: is.Wipe, Done: was != is}
-		if err != nil {
-			list[i].Err = err.Error()
-		}
+		g.Go(func() error {
+			was, is, err := d.sign(n.Name, deploy.Sign{Kind: kind, Wipe: o.Wipe, Again: o.Again, Detail: o.Reason})
+			list[i] = admin.Moved{Node: n.Name, Was: was.Phase, Is: is.Phase, Wipe: is.Wipe, Done: was != is}
+			if err != nil {
+				list[i].Err = err.Error()
+			}
+			return nil
+		})
 	}
-	return list, nil
+	return list, g.Wait()
 }
+
+// ordersAtOnce are how many nodes of an order share a commit.
+const ordersAtOnce = 128
 
 // Deployment implements admin.Deployments.
 func (d *daemon) Deployment(name string) (admin.Deployment, error) {

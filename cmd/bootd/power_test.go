@@ -51,6 +51,9 @@ func TestPowerOffEndsInstallation(t *testing.T) {
 
 	s.line(s.daemon, `its address is not known`)
 	bmc.told("", "0000")
+	if status, _, body := bmc.get("http://10.77.0.1/checkin/installed", "-X", "POST"); status != 404 {
+		t.Errorf("check-in of a BMC: got %d %q, want 404", status, body)
+	}
 	sim := t.TempDir()
 	addr := regexp.MustCompile(`inet ([0-9.]+)`).FindStringSubmatch(bmc.must("ip", "-4", "addr", "show", "dev", "eth0"))[1]
 	args, err := bmctest.Sim{Name: m.Name, Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 623), User: "root", Password: secret}.Args(sim)

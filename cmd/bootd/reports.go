@@ -8,6 +8,7 @@ import (
 	"bootd/deploy"
 	"bootd/deploy/payload"
 	"bootd/internal/admin"
+	"bootd/internal/node"
 	"bootd/internal/store"
 	"bootd/ipxe"
 )
@@ -18,7 +19,7 @@ func (d *daemon) keepReport(in ipxe.CheckIn) error {
 	if in.Text == nil {
 		return nil
 	}
-	r := admin.NodeReport{Time: time.Now(), Kind: in.Kind, Text: d.withoutSecrets(in.Node, deploy.Redact(string(in.Text)))}
+	r := admin.NodeReport{Time: time.Now(), Kind: in.Kind, Text: string(in.Text)}
 	value, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("report of %s: %w", in.Node, err)
@@ -50,9 +51,15 @@ func (d *daemon) reportsOf(name string) (list []admin.NodeReport, err error) {
 // withoutSecrets takes the secrets of a node out of what it says: its log may
 // quote its own configuration.
 func (d *daemon) withoutSecrets(name, text string) string {
-	n, ok := d.world.Load().inv.ByName(name)
+	text = deploy.Redact(text)
+	w := d.world.Load()
+	n, ok := w.inv.ByName(name)
 	if !ok {
 		return text
 	}
-	return payload.RedactSecrets(n.Payload, text)
+	text = payload.RedactSecrets(n.Site, payload.RedactSecrets(n.Payload, text))
+	if role, _ := w.inv.Role(n.Role); role.RegistrationToken != "" {
+		text = payload.RedactSecrets(node.Payload{Secrets: map[string]string{"registration-token": role.RegistrationToken}}, text)
+	}
+	return text
 }

@@ -51,6 +51,7 @@ type site struct {
 	root   string
 	config string
 	socket string
+	Prefix string // address of the host with its prefix; empty: 10.77.0.1/24
 	Subnet string // further keys of the subnet
 	Extra  string // further lines of the configuration
 	Args   string // of the kernel; empty: labArgs
@@ -83,7 +84,7 @@ admin: {socket: {{.Socket}}}
 {{.Extra}}
 subnets:
   - interface: br0
-    subnet: 10.77.0.0/24
+    subnet: {{.Prefix}}
 {{.Subnet}}
 roles:
   - {name: kubernetes, dir: k8s, squashfs: [kubernetes], args: "{{.Args}}"}
@@ -144,9 +145,10 @@ func newSiteOf(t *testing.T, guests int, of site) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := lab.ForTest(t, netip.MustParsePrefix("10.77.0.1/24"), guests)
+	prefix := netip.MustParsePrefix(cmp.Or(of.Prefix, "10.77.0.1/24"))
+	n := lab.ForTest(t, prefix, guests)
 	s := &site{
-		Net: n, t: t, bin: bin, Subnet: of.Subnet, Extra: of.Extra, Args: cmp.Or(of.Args, labArgs), Roles: of.Roles, Nodes: of.Nodes, images: of.images,
+		Net: n, t: t, bin: bin, Prefix: prefix.Masked().String(), Subnet: of.Subnet, Extra: of.Extra, Args: cmp.Or(of.Args, labArgs), Roles: of.Roles, Nodes: of.Nodes, images: of.images,
 		root: filepath.Join(n.Dir, "www"), config: filepath.Join(n.Dir, "bootd.yaml"), socket: filepath.Join(n.Dir, "bootd.sock"),
 	}
 	if s.images == nil {
@@ -176,7 +178,7 @@ func (s *site) release(r lab.Release) {
 func (s *site) writeConfig() {
 	s.t.Helper()
 	var b bytes.Buffer
-	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Subnet": s.Subnet, "Extra": s.Extra, "Roles": s.Roles, "Args": s.Args, "Nodes": s.Nodes})
+	err := siteConfig.Execute(&b, map[string]any{"Root": s.root, "Dir": s.Dir, "Socket": s.socket, "Prefix": s.Prefix, "Subnet": s.Subnet, "Extra": s.Extra, "Roles": s.Roles, "Args": s.Args, "Nodes": s.Nodes})
 	if err == nil {
 		err = os.WriteFile(s.config, b.Bytes(), 0o644)
 	}
