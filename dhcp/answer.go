@@ -164,12 +164,19 @@ func (x *exchange) discover() {
 	switch {
 	case !ok:
 		x.exhausted()
-	case x.subnet.RapidCommit && x.opts.has(optRapidCommit):
-		x.claim(addr, true) // RFC 4039, section 3.1
-	case fresh && x.probe(addr, boot, 1):
+	case x.probe(probe{exchange: x, addr: addr, boot: boot, tries: 1}, fresh):
 	default:
-		x.offer(addr, boot)
+		x.give(addr, boot)
 	}
+}
+
+// give offers an address, or, by RFC 4039, section 3.1, leases it at once.
+func (x *exchange) give(addr netip.Addr, boot Boot) {
+	if x.subnet.RapidCommit && x.opts.has(optRapidCommit) {
+		x.claim(addr, true)
+		return
+	}
+	x.offer(addr, boot)
 }
 
 // offer sends the offer of an address.
@@ -335,7 +342,9 @@ func (x *exchange) decline() {
 		return
 	}
 	x.event(timeline.Event{Step: timeline.Decline, Addr: x.Asked, Err: "another host uses the address"})
-	x.s.Log.Warn("address declined: another host uses it", "node", x.machine.Name, "mac", x.MAC, "ip", x.Asked)
+	x.s.refused.Do(x.now, func() {
+		x.s.Log.Warn("address declined: another host uses it; said once a minute", "node", x.machine.Name, "mac", x.MAC, "ip", x.Asked)
+	})
 	x.commit(acknowledgement{changed: x.only(changed)})
 }
 

@@ -35,6 +35,7 @@ type probe struct {
 	tries int
 	until time.Time
 	el    *list.Element
+	held  bool // its exchange waits for something else now
 }
 
 func newProber() *prober {
@@ -61,6 +62,21 @@ func (p *prober) add(pr *probe) bool {
 	default:
 	}
 	return true
+}
+
+// join puts pr in the place of an earlier probe of the same address for the same
+// client, which has asked again meanwhile, and returns that one's exchange; nil
+// when there is none.
+func (p *prober) join(pr *probe) *exchange {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.waiting[pr.addr]
+	if old == nil || keyOf(old.subnet, &old.request) != keyOf(pr.subnet, &pr.request) {
+		return nil
+	}
+	pr.tries, pr.until, pr.el = old.tries, old.until, old.el
+	pr.el.Value, p.waiting[pr.addr] = pr, pr
+	return old.exchange
 }
 
 // take removes and returns the probe of an address; nil when there is none.
@@ -104,14 +120,19 @@ func (p *prober) due(now time.Time) (quiet []*probe, next time.Duration) {
 	return quiet, time.Hour
 }
 
-// probe holds back the offer of an address that is new to its client. It
-// reports whether it does.
-func (x *exchange) probe(addr netip.Addr, boot Boot, tries int) bool {
+// probe holds back the answer that gives its client an address that is fresh to
+// it, or that is being asked for since it was. It reports whether it does.
+func (x *exchange) probe(pr probe, fresh bool) bool {
 	if x.subnet.Probe == 0 {
 		return false
 	}
-	out := x.out
-	out.held = x.s.prober.add(&probe{exchange: x, addr: addr, boot: boot, tries: tries})
+	s, out := x.s, x.out
+	if fresh {
+		out.held = s.prober.add(&pr)
+	} else if earlier := s.prober.join(&pr); earlier != nil {
+		exchanges.Put(earlier)
+		out.held = true
+	}
 	return out.held // x is the prober's from here on
 }
 
@@ -123,12 +144,13 @@ func (s *Server) probeLoop(ctx context.Context) {
 	for {
 		quiet, next := s.prober.due(time.Now())
 		for _, pr := range quiet {
-			pr.out = &out
-			pr.offer(pr.addr, pr.boot)
+			pr.free(&out)
 		}
-		out.flush()
+		s.finish(&out)
 		for _, pr := range quiet {
-			exchanges.Put(pr.exchange)
+			if !pr.held {
+				exchanges.Put(pr.exchange)
+			}
 		}
 		timer.Reset(next)
 		select {
@@ -148,27 +170,46 @@ func (s *Server) taken(addr netip.Addr, mac node.MAC) {
 		return
 	}
 	var out outbox
-	pr.out = &out
 	if mac == pr.MAC && !mac.IsZero() {
-		pr.offer(addr, pr.boot) // its own: it kept the address we forgot
+		pr.free(&out) // its own: it kept the address we forgot
 	} else {
-		pr.conflict(mac)
+		pr.conflict(mac, &out)
 	}
-	out.flush()
-	if !out.held { // it does not wait for the next address
+	s.finish(&out)
+	if !pr.held {
 		exchanges.Put(pr.exchange)
 	}
 }
 
+// free gives the client the address that nobody else has.
+func (pr *probe) free(out *outbox) {
+	pr.out, out.held = out, false
+	pr.give(pr.addr, pr.boot)
+	pr.held = out.held
+}
+
+// finish sends what a probe has led to, and commits what it has leased.
+func (s *Server) finish(out *outbox) {
+	out.flush()
+	if len(out.acks) > 0 {
+		s.commits <- out.acks
+		out.acks = nil
+	}
+}
+
 // conflict puts the address in quarantine and tries the next one.
-func (pr *probe) conflict(mac node.MAC) {
+func (pr *probe) conflict(mac node.MAC, out *outbox) {
 	x := pr.exchange
+	x.out, out.held = out, false
 	detail := "another host answers at the address"
 	if !mac.IsZero() {
 		detail = "host " + mac.String() + " has the address"
 	}
 	x.event(timeline.Event{Step: timeline.Conflict, Addr: pr.addr, Detail: detail})
-	x.s.Log.Warn("address conflict", "node", x.machine.Name, "mac", x.MAC, "ip", pr.addr, "err", detail)
+	s := x.s
+	s.conflicts.Do(x.now, func() {
+		s.Log.Warn("address conflict; said once a minute", "node", x.machine.Name, "mac", x.MAC, "ip", pr.addr, "err", detail)
+	})
 	x.s.Metrics.dropped("address conflict")
 	if changed, ok := x.s.Leases.Decline(keyOf(x.subnet, &x.request), pr.addr, x.now); ok {
 		x.s.commits <- []acknowledgement{{changed: []uint32{changed}}}
@@ -177,8 +218,9 @@ func (pr *probe) conflict(mac node.MAC) {
 	switch {
 	case !ok:
 		x.exhausted()
-	case fresh && pr.tries < probeTries && x.probe(addr, pr.boot, pr.tries+1):
+	case pr.tries < probeTries && x.probe(probe{exchange: x, addr: addr, boot: pr.boot, tries: pr.tries + 1}, fresh):
 	default:
-		x.offer(addr, pr.boot)
+		x.give(addr, pr.boot)
 	}
+	pr.held = out.held
 }

@@ -1,9 +1,12 @@
 package dhcp
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +82,67 @@ func TestProbeBlocksNobody(t *testing.T) {
 		b.must(discover(m1), dhcpv4.MessageTypeOffer)
 		if r := b.next(time.Second); r == nil || node.MAC(r.ClientHWAddr) != m2 {
 			t.Errorf("got %v, want the offer to %v", r, m2)
+		}
+	})
+}
+
+// A client that asks again while its address is probed waits on, and is answered
+// by its last question: the probe is not skipped. Neither does a rapid commit
+// skip it.
+func TestProbeIsNotSkipped(t *testing.T) {
+	other := node.MAC{2, 9, 9, 9, 9, 9}
+	rapid := probing()
+	rapid.RapidCommit = true
+	for _, c := range []struct {
+		name string
+		sub  Subnet
+		mods []dhcpv4.Modifier
+		want dhcpv4.MessageType
+	}{
+		{"offer", probing(), nil, dhcpv4.MessageTypeOffer},
+		{"rapid commit", rapid, []dhcpv4.Modifier{with(optRapidCommit)}, dhcpv4.MessageTypeAck},
+	} {
+		var first netip.Addr
+		run(t, []Subnet{testSubnet()}, fixed{}, func(b *bench) { first = yiaddr(b.ask(discover(m1))) })
+		run(t, []Subnet{c.sub}, fixed{}, func(b *bench) {
+			b.silent(discover(m1, c.mods...))
+			time.Sleep(150 * time.Millisecond)
+			again := discover(m1, c.mods...)
+			b.silent(again)
+			r := b.next(100 * time.Millisecond)
+			if r == nil || r.TransactionID != again.TransactionID || r.MessageType() != c.want || yiaddr(r) != first {
+				t.Fatalf("%s: got %v, want %v of %v to the second question, 200 ms after the first", c.name, r, c.want, first)
+			}
+			if r := b.next(time.Minute); r != nil {
+				t.Errorf("%s: got %v too, want one answer", c.name, r)
+			}
+		})
+		run(t, []Subnet{c.sub}, fixed{}, func(b *bench) {
+			b.dhcp.hosts[first] = other
+			b.silent(discover(m1, c.mods...))
+			if r := b.next(time.Second); r == nil || r.MessageType() != c.want || yiaddr(r) == first {
+				t.Errorf("%s: got %v, want %v of another address than %v, which a host has", c.name, r, c.want, first)
+			}
+		})
+	}
+}
+
+// A disk that is full for hours, and hosts that decline and hold addresses, are
+// worth a line a minute, not one a packet.
+func TestLogIsLimited(t *testing.T) {
+	one(t, func(b *bench) {
+		var lines bytes.Buffer
+		b.server.Log = slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		b.disk.broken = errDiskFull
+		for i := range 500 {
+			mac := node.MAC{2, 0, 0, 0, 1, byte(i)}
+			if r := b.ask(discover(mac)); r != nil {
+				b.silent(selecting(mac, yiaddr(r)))
+				b.silent(message(mac, dhcpv4.MessageTypeDecline, withAddr(optRequestedAddr, yiaddr(r))))
+			}
+		}
+		if n := strings.Count(lines.String(), "\n"); n == 0 || n > 3 {
+			t.Errorf("got %d lines, want one of the disk, one of declined addresses and one of the empty pool:\n%.1000s", n, &lines)
 		}
 	})
 }

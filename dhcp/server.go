@@ -56,6 +56,8 @@ type Server struct {
 	surveys           surveys
 	unsent, exhausted seldom
 	unwritten         seldom
+	conflicts         seldom
+	refused           seldom // addresses that clients declined
 }
 
 // recover opens the socket of a link anew after it has failed: an interface
