@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bootd/internal/cli"
+	"bootd/internal/node"
 	"bootd/internal/timeline"
 )
 
@@ -32,7 +33,11 @@ MAC address.`,
 			}
 			var names []string
 			for _, arg := range args {
-				names = append(names, spellings(arg)...)
+				spelt, err := watched(cmd, arg)
+				if err != nil {
+					return explained(err)
+				}
+				names = append(names, spelt...)
 			}
 			return explained(client(cmd).Watch(cmd.Context(), func(e timeline.Event) error {
 				if len(names) > 0 && !slices.Contains(names, e.Machine()) {
@@ -44,6 +49,17 @@ MAC address.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object per line")
 	return cmd
+}
+
+// watched returns how events name a machine. One that was never seen may still
+// come, but only by its MAC address: any other name has to be known.
+func watched(cmd *cobra.Command, machine string) ([]string, error) {
+	if _, err := node.ParseMAC(machine); err != nil {
+		if _, err := find(cmd, machine); err != nil {
+			return nil, err
+		}
+	}
+	return spellings(machine), nil
 }
 
 // showEvent prints events as aligned lines.

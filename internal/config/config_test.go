@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 )
 
 //go:embed reference.yaml
@@ -324,6 +325,12 @@ func TestLoad(t *testing.T) {
 	if _, err := Load(dir); err == nil {
 		t.Error("a directory: got no error")
 	}
+	fifo := filepath.Join(dir, "fifo") // that nobody writes to: it is read as empty, at once
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load(fifo)
+	wantError(t, err, fifo+": file is empty: start from what bootd config init prints")
 }
 
 func wantError(t *testing.T, err error, want string) {

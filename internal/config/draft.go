@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+	"golang.org/x/sys/unix"
 )
 
 // NodesFile is the file in the state directory that has nodes of its own.
@@ -100,7 +101,7 @@ func (d *Draft) openNodes() error {
 // readFile reads a file of either kind, and of one that is too big so much that
 // parse sees it.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO that nobody writes to would keep us waiting
 	if err != nil {
 		return nil, err
 	}
