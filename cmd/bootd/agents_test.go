@@ -211,3 +211,49 @@ func TestPhoneHome(t *testing.T) {
 		}
 	}
 }
+
+// Heartbeats of any system: a line for cron. They write nothing, one after the
+// other.
+func TestHeartbeats(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 0, m001)
+	c := s.browser(m001.MAC.String())
+	c.told("PXEClient:Arch:00007", "0007")
+	beat := func(want int) {
+		t.Helper()
+		if status, _, body := c.get("http://10.77.0.1/checkin/heartbeat", "-X", "POST"); status != want {
+			t.Errorf("got %d %q, want %d", status, body, want)
+		}
+	}
+	c.get("http://10.77.0.1/boot/script.ipxe?mac=" + m001.MAC.Hyphen())
+	beat(200)
+	s.shows(m001.Name, `"phase":"ready"`, `"beats":true`)
+	beat(200)
+	s.daemon.Signal(syscall.SIGTERM)
+	s.daemon.Ended(lab.Deadline(t))
+	s.start()
+	before := s.statusOf(m001.Name)
+	if !strings.Contains(before, `"silent_ns":`) || strings.Contains(before, `"heartbeat":`) {
+		t.Errorf("after a restart: got %s, want that its silence counts from there", before)
+	}
+	db := filepath.Join(s.Dir, "state", "bootd.db")
+	was, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		beat(200)
+	}
+	if is, err := os.ReadFile(db); err != nil || string(is) != string(was) {
+		t.Errorf("20 heartbeats changed the store (%v), want no write", err)
+	}
+	_, _, metrics := c.get("http://10.77.0.1/metrics")
+	for _, want := range []string{`bootd_node_phase{node="ncn-m001",phase="ready"} 1`, `bootd_node_silent_seconds{node="ncn-m001"} `, `bootd_nodes{phase="held"} 0`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics have no %s", want)
+		}
+	}
+	c.must("ip", "addr", "flush", "dev", "eth0")
+	c.must("ip", "addr", "add", "10.77.0.66/24", "dev", "eth0")
+	beat(404)
+}
