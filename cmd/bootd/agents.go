@@ -57,6 +57,7 @@ func (d *daemon) registerAgent(peer netip.Addr, r phonehome.Registration) (phone
 	if err != nil {
 		return phonehome.Credentials{}, err
 	}
+	d.lines.HangUp(name) // who has the key before it
 	was, is, err := d.sign(name, deploy.Sign{Kind: deploy.AgentJoined, Boot: said.Boot})
 	if err != nil {
 		return phonehome.Credentials{}, err
@@ -96,9 +97,9 @@ func (d *daemon) whoseAgent(peer netip.Addr, key string) (string, error) {
 }
 
 // agentBeats takes a heartbeat of an agent.
-func (d *daemon) agentBeats(name string, peer netip.Addr, b phonehome.Heartbeat, first bool) {
+func (d *daemon) agentBeats(name string, peer netip.Addr, b phonehome.Heartbeat, first bool) error {
 	if _, ok := d.world.Load().inv.ByName(name); !ok {
-		return // a reload took it away
+		return fmt.Errorf("%s is no node any more", name)
 	}
 	said := agentOf(b.Hostname, b.Version, b.Boot)
 	first = first || d.agents.Get(name).Boot != said.Boot
@@ -111,6 +112,7 @@ func (d *daemon) agentBeats(name string, peer netip.Addr, b phonehome.Heartbeat,
 	} else if first {
 		d.agentSeen(name, peer, said, "connected", was, is)
 	}
+	return nil
 }
 
 // beat takes a heartbeat of a node, whichever way it came.

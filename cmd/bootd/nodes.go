@@ -237,6 +237,7 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 				return admin.NodeChange{}, err
 			}
 			d.pulse.Forget(name)
+			d.lines.HangUp(name)
 		}
 		if err := draft.Save(); err != nil {
 			return admin.NodeChange{}, err

@@ -91,8 +91,8 @@ type Server struct {
 	// Whose returns the node that a key is of.
 	Whose func(peer netip.Addr, key string) (node string, err error)
 	// Beat takes a heartbeat of a node; first is true for the first one of a
-	// connection.
-	Beat func(node string, peer netip.Addr, b Heartbeat, first bool)
+	// connection. An error ends the connection, and is told.
+	Beat func(node string, peer netip.Addr, b Heartbeat, first bool) error
 	// Max bounds the connections. Zero: none is taken.
 	Max int
 	// Log hears of what agents do wrong. Nil discards.
@@ -126,6 +126,7 @@ func (s *Server) Run(ctx context.Context) error {
 var (
 	errGoingAway = errors.New("the server stops")
 	errReplaced  = errors.New("the node has connected again")
+	errVoid      = errors.New("the key is void")
 )
 
 // ServeHTTP answers the routes of the package comment, of which it looks at the
@@ -191,7 +192,8 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, peer netip.Add
 
 // connect serves a connection until it ends.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request, peer netip.Addr) error {
-	node, err := s.Whose(peer, r.URL.Query().Get("token"))
+	key := r.URL.Query().Get("token")
+	node, err := s.Whose(peer, key)
 	if err != nil {
 		return err
 	}
@@ -199,18 +201,21 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, peer netip.Addr
 	// no longer the HTTP server's (http.Hijacker).
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	l := &line{cancel}
+	l := &line{cancel: cancel}
 	if err := s.enter(node, l); err != nil {
 		return err
 	}
 	defer s.leave(node, l)
+	if _, err := s.Whose(peer, key); err != nil { // HangUp came before enter
+		return err
+	}
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil { // and the client has been told
 		s.log().Debug("no websocket", "node", node, "ip", peer, "err", err)
 		return nil
 	}
 	defer conn.Close()
-	err = s.listen(ctx, conn, node, peer)
+	err = s.listen(ctx, cancel, conn, node, peer)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
@@ -252,6 +257,15 @@ func (s *Server) leave(node string, l *line) {
 	s.lines.Done()
 }
 
+// HangUp ends the connection of a node, whose key is void.
+func (s *Server) HangUp(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.open[node]; l != nil {
+		l.cancel(errVoid)
+	}
+}
+
 // Connected reports how many agents are connected.
 func (s *Server) Connected() int {
 	s.mu.Lock()
@@ -259,14 +273,21 @@ func (s *Server) Connected() int {
 	return len(s.open)
 }
 
-// listen takes messages until the connection ends or ctx is done, and tells the
-// agent why.
-func (s *Server) listen(ctx context.Context, conn *websocket.Conn, node string, peer netip.Addr) error {
-	defer context.AfterFunc(ctx, func() {
+// listen takes messages until the connection ends or ctx is done, which end
+// does, and tells the agent why.
+func (s *Server) listen(ctx context.Context, end context.CancelCauseFunc, conn *websocket.Conn, node string, peer netip.Addr) error {
+	told := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(told)
 		bye := websocket.FormatCloseMessage(websocket.CloseGoingAway, context.Cause(ctx).Error())
 		_ = conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(farewell)) // it may be gone
 		conn.Close()
-	})()
+	})
+	defer func() {
+		if !stop() {
+			<-told
+		}
+	}()
 	limit := rate.NewLimiter(perSecond, burst)
 	conn.SetReadLimit(maxMessage)
 	conn.SetPingHandler(func(data string) error {
@@ -287,7 +308,10 @@ func (s *Server) listen(ctx context.Context, conn *websocket.Conn, node string, 
 			return err
 		}
 		if b, ok := ParseHeartbeat(text); ok && kind == websocket.TextMessage {
-			s.Beat(node, peer, b, first)
+			if err := s.Beat(node, peer, b, first); err != nil {
+				end(err)
+				return err
+			}
 			first = false
 		}
 	}

@@ -26,10 +26,10 @@ type beat struct {
 
 // serve serves agents until the test ends: key N is that of node N, for any
 // name of one letter.
-func serve(t *testing.T, maximum int) (url string, beats chan beat, stop func()) {
+func serve(t *testing.T, maximum int) (s *phonehome.Server, url string, beats chan beat, stop func()) {
 	t.Helper()
 	beats = make(chan beat, 100)
-	s := &phonehome.Server{
+	s = &phonehome.Server{
 		Max: maximum,
 		Register: func(_ netip.Addr, r phonehome.Registration) (phonehome.Credentials, error) {
 			switch r.Token {
@@ -46,7 +46,13 @@ func serve(t *testing.T, maximum int) (url string, beats chan beat, stop func())
 			}
 			return key, nil
 		},
-		Beat: func(node string, _ netip.Addr, b phonehome.Heartbeat, first bool) { beats <- beat{node, b, first} },
+		Beat: func(node string, _ netip.Addr, b phonehome.Heartbeat, first bool) error {
+			if b.Hostname == "gone" {
+				return errors.New("a is no node any more")
+			}
+			beats <- beat{node, b, first}
+			return nil
+		},
 	}
 	web := httptest.NewServer(s)
 	t.Cleanup(web.Close)
@@ -60,7 +66,7 @@ func serve(t *testing.T, maximum int) (url string, beats chan beat, stop func())
 		}
 	}
 	t.Cleanup(stop)
-	return web.URL, beats, stop
+	return s, web.URL, beats, stop
 }
 
 // dial connects as the agent of Kairos does, with the library that it uses.
@@ -100,7 +106,7 @@ func wantClosed(t *testing.T, c *websocket.Conn, code int, reason string) {
 }
 
 func TestRegister(t *testing.T) {
-	url, _, _ := serve(t, 1)
+	_, url, _, _ := serve(t, 1)
 	for _, tt := range []struct {
 		name, body string
 		status     int
@@ -132,7 +138,7 @@ func TestRegister(t *testing.T) {
 }
 
 func TestHeartbeats(t *testing.T) {
-	url, beats, _ := serve(t, 1)
+	_, url, beats, _ := serve(t, 1)
 	c := mustDial(t, url, "a")
 	want := func(w beat) {
 		t.Helper()
@@ -156,7 +162,7 @@ func TestHeartbeats(t *testing.T) {
 }
 
 func TestConnections(t *testing.T) {
-	url, beats, stop := serve(t, 2)
+	s, url, beats, stop := serve(t, 2)
 	if _, status, err := dial(url, "nobody"); status != 401 {
 		t.Errorf("wrong key: got %d %v, want 401", status, err)
 	}
@@ -173,6 +179,13 @@ func TestConnections(t *testing.T) {
 	if got := <-beats; got != (beat{node: "a", first: true}) {
 		t.Errorf("got %+v, want the first heartbeat of a", got)
 	}
+	s.HangUp("a")
+	wantClosed(t, again, websocket.CloseGoingAway, "the key is void")
+	again = mustDial(t, url, "a")
+	// What is no node any more has no connection.
+	send(t, again, `{"type":"heartbeat","data":{"hostname":"gone"}}`)
+	wantClosed(t, again, websocket.CloseGoingAway, "a is no node any more")
+	again = mustDial(t, url, "a")
 	// A message that is too long costs the connection, and makes room.
 	send(t, b, strings.Repeat("x", 64<<10+1))
 	wantClosed(t, b, websocket.CloseMessageTooBig, "")
@@ -191,7 +204,7 @@ func TestConnections(t *testing.T) {
 // A page of another server cannot make a browser connect, and what is no
 // WebSocket is told so.
 func TestNoWebSocket(t *testing.T) {
-	url, _, _ := serve(t, 1)
+	_, url, _, _ := serve(t, 1)
 	_, res, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(url, "http")+"/api/v1/ws?token=a", http.Header{"Origin": {"http://evil.example"}})
 	if err == nil || res.StatusCode != 403 {
 		t.Errorf("another origin: got %v, want 403", err)
@@ -208,7 +221,7 @@ func TestNoWebSocket(t *testing.T) {
 
 // Pings are answered, but not any number of them.
 func TestPings(t *testing.T) {
-	url, _, _ := serve(t, 1)
+	_, url, _, _ := serve(t, 1)
 	c := mustDial(t, url, "a")
 	pongs := 0
 	c.SetPongHandler(func(string) error { pongs++; return nil })
