@@ -221,7 +221,7 @@ func (x *exchange) boot(addr netip.Addr) Boot {
 		return Boot{}
 	}
 	c := x.Client
-	c.Addr = addr
+	c.Addr, c.Loader = addr, x.loader()
 	return x.set.machines.Boot(c, x.subnet.Server)
 }
 

@@ -45,6 +45,8 @@ type Client struct {
 	Stage timeline.Stage // which program is asking
 	Arch  Arch           // ArchUnknown: not sent
 	Addr  netip.Addr     // address it has or is getting; set before Boot is asked
+
+	Loader node.Loader // what its classes want it to load, likewise; zero: they do not care
 }
 
 // classify reads a client's stage and architecture. iPXE comes first: it says

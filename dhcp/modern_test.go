@@ -590,3 +590,27 @@ func TestAgentOptionWithoutRelay(t *testing.T) {
 		}
 	})
 }
+
+// bootsBy is an inventory that names as file what the classes of a machine want.
+type bootsBy struct{ fixed }
+
+func (bootsBy) Boot(c Client, _ netip.Addr) Boot { return Boot{File: "by-" + c.Loader.String()} }
+
+// The first class with a loader counts, in the OFFER as in the ACK.
+func TestLoaderOfClass(t *testing.T) {
+	classes := []Class{
+		{Name: "all", Match: Match{VendorClass: "PXEClient"}},
+		{Name: "arm", Match: Match{Arch: []Arch{11}}, Loader: node.LoaderGRUB},
+		{Name: "efi", Match: Match{Arch: []Arch{7, 11}}, Loader: node.LoaderIPXE},
+	}
+	synctestRun(t, []Subnet{testSubnet()}, classes, bootsBy{}, func(b *bench) {
+		for arch, want := range map[byte]string{0: "by-", 7: "by-ipxe", 11: "by-grub"} {
+			mods := []dhcpv4.Modifier{with(optClass, []byte("PXEClient")...), with(optArch, 0, arch)}
+			offer := b.must(discover(m1, mods...), dhcpv4.MessageTypeOffer)
+			ack := b.must(selecting(m1, yiaddr(offer), mods...), dhcpv4.MessageTypeAck)
+			if offer.BootFileName != want || ack.BootFileName != want {
+				t.Errorf("architecture %d: got %q and %q, want %q", arch, offer.BootFileName, ack.BootFileName, want)
+			}
+		}
+	})
+}

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"bootd/internal/node"
 )
 
 // A Range is a run of addresses, both ends included.
@@ -70,6 +72,7 @@ type Class struct {
 	Match   Match
 	Options []Option
 	Lease   time.Duration // zero: that of the subnet
+	Loader  node.Loader   // for Machines.Boot; zero: no choice
 }
 
 // The classes that need no definition.
@@ -181,6 +184,17 @@ func (x *exchange) leaseTime() time.Duration {
 		lease = min(max(time.Duration(binary.BigEndian.Uint32(asked))*time.Second, shortest), longest)
 	}
 	return lease
+}
+
+// loader is what the client's classes want its firmware to load: the first that
+// cares counts.
+func (x *exchange) loader() node.Loader {
+	for i := range x.set.classes {
+		if c := &x.set.classes[i]; x.classes>>(firstClass+i)&1 != 0 && c.Loader != node.LoaderAny {
+			return c.Loader
+		}
+	}
+	return node.LoaderAny
 }
 
 // minLease is the shortest lease a client can ask for, unless the subnet says

@@ -178,7 +178,7 @@ func TestLoadersOfMachinesNotHere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, name := range []string{
-		"x86_64-sb/snponly-shim.efi", "x86_64-sb/snponly.efi", "x86_64-sb/ipxe.efi", "arm64-sb/snponly-shim.efi", "undionly.kpxe",
+		"x86_64-sb/snponly-shim.efi", "x86_64-sb/snponly.efi", "x86_64-sb/ipxe.efi", "arm64-sb/snponly-shim.efi", "undionly.kpxe", "ipxe.efi",
 		"rpi/bootcode.bin", "rpi/start4.elf", "rpi/9a3f1c02/config.txt",
 	} {
 		file := filepath.Join(dir, name)
@@ -186,7 +186,7 @@ func TestLoadersOfMachinesNotHere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := newSiteOf(t, 0, site{Subnet: leases, Extra: "loaders: " + dir + "\nloader: snponly-shim\n", Nodes: []siteNode{m001}})
+	s := newSiteOf(t, 0, site{Subnet: leases, Extra: "loaders: " + dir + "\nloader: snponly-shim\nclasses: [{name: old, mac: [\"02:0d\"], loader: ipxe}]\n", Nodes: []siteNode{m001}})
 	machines := map[string]browser{}
 	const uefi, http, bios = "PXEClient:Arch:00007", "HTTPClient:Arch:00016", "PXEClient:Arch:00000"
 	for _, tt := range []struct {
@@ -207,6 +207,7 @@ func TestLoadersOfMachinesNotHere(t *testing.T) {
 		}},
 		{m001.MAC.String(), uefi, "000b", "arm64-sb/snponly-shim.efi", nil},
 		{m001.MAC.String(), bios, "0000", "undionly.kpxe", nil}, // a BIOS knows no shim
+		{"02:0d:00:01:02:03", uefi, "0007", "ipxe.efi", nil},    // of a class with a loader
 		{"dc:a6:32:01:02:03", bios, "0000", "bootcode.bin", map[string]string{
 			"tftp://10.77.0.1/9a3f1c02/start4.elf": "this is rpi/start4.elf",
 			"tftp://10.77.0.1/9a3f1c02/config.txt": "this is rpi/9a3f1c02/config.txt",

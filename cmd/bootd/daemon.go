@@ -399,7 +399,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Root: d.tree.Root(), Loaders: ipxe.Loaders{Dir: d.cfg.Loaders},
 		Decide:   d.decide,
 		IsNode:   func(name string) bool { _, ok := d.world.Load().inv.ByName(name); return ok },
-		Loader:   func(m ipxe.Machine) node.Loader { w := d.world.Load(); return w.loaderOf(w.find(m)) },
+		Loader:   func(m ipxe.Machine) node.Loader { w := d.world.Load(); return w.toldLoader(w.find(m), m.MAC) },
 		Retries:  func() int { return d.world.Load().retries },
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify,

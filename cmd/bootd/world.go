@@ -32,6 +32,7 @@ type world struct {
 	signers string // file of the keys whose signatures of releases count
 	loaders ipxe.Loaders
 	loader  node.Loader // the site's choice
+	wanted  wanted
 	retries int
 	port    uint16                   // of the HTTP boot plane
 	options map[string][]dhcp.Option // of nodes, by name
@@ -174,20 +175,29 @@ func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
 	return dhcp.Boot{File: loader}
 }
 
-// choice returns which loader a machine gets: its own, its role's or the
-// site's.
+// choice returns which loader a machine gets.
 func (w *world) choice(c dhcp.Client) node.Loader {
 	n, _ := w.inv.Find(c.MAC, c.UUID, "")
-	return w.loaderOf(n)
+	if c.Loader != node.LoaderAny || w.wanted.has(c.MAC) {
+		w.wanted.note(c.MAC, c.Loader)
+	}
+	return w.loaderOf(n, c.Loader)
 }
 
-// loaderOf is choice for a node; nil: a machine that is none.
-func (w *world) loaderOf(n *node.Node) node.Loader {
+// loaderOf returns a node's own loader, that of the classes it is of, its
+// role's or the site's. nil is a machine that is no node.
+func (w *world) loaderOf(n *node.Node, class node.Loader) node.Loader {
 	if n == nil {
-		return w.loader
+		return cmp.Or(class, w.loader)
 	}
 	role, _ := w.inv.Role(n.Role)
-	return cmp.Or(n.Loader, role.Loader, w.loader)
+	return cmp.Or(n.Loader, class, role.Loader, w.loader)
+}
+
+// toldLoader is loaderOf for a machine that has loaded it: of which classes it
+// is shows in what it says over DHCP only.
+func (w *world) toldLoader(n *node.Node, mac node.MAC) node.Loader {
+	return w.loaderOf(n, w.wanted.of(mac))
 }
 
 // hostPort is a server as URLs name it, without a port that need not be said.
@@ -258,7 +268,7 @@ func classes(cfg *config.Config) []dhcp.Class {
 		for _, a := range c.Match.Arch {
 			m.Arch = append(m.Arch, dhcp.Arch(a))
 		}
-		out[i] = dhcp.Class{Name: c.Name, Match: m, Options: options(c.Options), Lease: c.Lease}
+		out[i] = dhcp.Class{Name: c.Name, Match: m, Options: options(c.Options), Lease: c.Lease, Loader: c.Loader}
 	}
 	return out
 }

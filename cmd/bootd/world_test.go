@@ -42,7 +42,7 @@ subnets:
     ipv6-only: 30m
   - {interface: eth2, mode: proxy}
 classes:
-  - {name: ilo, vendor-class: CPQRIB, user-class: corp, circuit-id: p1, remote-id: s1, arch: [7], mac: [94], uuid: [4c], lease: 1h, options: [mtu 1500]}
+  - {name: ilo, vendor-class: CPQRIB, user-class: corp, circuit-id: p1, remote-id: s1, arch: [7], mac: [94], uuid: [4c], lease: 1h, loader: ipxe, options: [mtu 1500]}
 roles: [{name: kubernetes, options: [mtu 1400]}]
 nodes: [{name: a, role: kubernetes, macs: [52:54:00:00:00:01], bmc: 52:54:00:00:00:02}]
 `
@@ -76,6 +76,48 @@ func TestEveryKeyReachesDHCP(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { w.Find(dhcp.Client{MAC: node.MAC{0x52, 0x54, 0, 0, 0, 1}}) }); n != 0 {
 		t.Errorf("got %v allocations for a node with options, want none: it is done for every packet", n)
+	}
+}
+
+// A node's own loader comes before that of the classes a machine is of, and
+// that before its role's and the site's; and what it was told is known when it
+// asks for its script, by when nobody knows its classes.
+func TestLoaderOfClass(t *testing.T) {
+	cfg, err := config.Parse("x.yaml", []byte(`
+loader: grub
+classes: [{name: old, mac: ["52"], loader: ipxe-shim}]
+roles: [{name: kubernetes, loader: ipxe}]
+nodes:
+  - {name: a, role: kubernetes, macs: [52:54:00:00:00:01]}
+  - {name: b, role: kubernetes, macs: [52:54:00:00:00:02], loader: snponly}
+  - {name: c, role: storage-ceph, macs: [52:54:00:00:00:03]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	class := classes(cfg)[0].Loader
+	w := &world{inv: cfg.Inventory, loader: cfg.Loader}
+	for _, tt := range []struct {
+		last  byte // of the MAC address
+		class node.Loader
+		want  node.Loader
+	}{
+		{1, node.LoaderAny, node.LoaderIPXE},
+		{1, class, node.LoaderIPXEShim},
+		{2, class, node.LoaderSNPOnly},
+		{3, class, node.LoaderIPXEShim},
+		{3, node.LoaderAny, node.LoaderGRUB}, // of the class no more
+		{4, class, node.LoaderIPXEShim},
+		{5, node.LoaderAny, node.LoaderGRUB},
+	} {
+		mac := node.MAC{0x52, 0x54, 0, 0, 0, tt.last}
+		if got := w.choice(dhcp.Client{MAC: mac, Loader: tt.class}); got != tt.want {
+			t.Errorf("%v, class wants %q: got %q, want %q", mac, tt.class, got, tt.want)
+		}
+		n, _ := cfg.Inventory.Find(mac, node.UUID{}, "")
+		if got := w.toldLoader(n, mac); got != tt.want {
+			t.Errorf("%v asks for its script: got %q, want %q", mac, got, tt.want)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ type Class struct {
 	Name    string
 	Match   Match
 	Lease   time.Duration // zero: that of the subnet
+	Loader  node.Loader   // zero: its clients' role's choice, or the site's
 	Options []DHCPOption
 }
 
@@ -57,6 +58,7 @@ func (b *builder) classes(list []rawClass) (out []Class) {
 		out = append(out, Class{
 			Name: r.Name, Match: b.match(at, r),
 			Lease:   b.duration(at.key("lease"), r.Lease, 0, MinLease, MaxLease),
+			Loader:  b.loader(at.key("loader"), r.Loader),
 			Options: b.options(at, r.Options, nil),
 		})
 	}

@@ -67,7 +67,7 @@ func TestReference(t *testing.T) {
 			Lease: time.Hour, MinLease: 5 * time.Minute, MaxLease: time.Hour, BootLease: 20 * time.Minute, Probe: 200 * time.Millisecond,
 		}},
 		Classes: []Class{{
-			Name: "ilo", Lease: 2 * time.Hour, Options: []DHCPOption{{43, []byte{1, 4, 0xde, 0xad, 0xbe, 0xef}, false}},
+			Name: "ilo", Lease: 2 * time.Hour, Loader: node.LoaderIPXE, Options: []DHCPOption{{43, []byte{1, 4, 0xde, 0xad, 0xbe, 0xef}, false}},
 			Match: Match{
 				VendorClass: "CPQRIB", UserClass: "corp", CircuitID: "port-1", RemoteID: "\x00\x06", Arch: []uint16{7, 11},
 				MAC: [][]byte{{0x94, 0x40, 0xc9}}, UUID: [][]byte{{0x4c, 0x4c, 0x45, 0x44, 0, 0x42}},

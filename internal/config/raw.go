@@ -109,6 +109,7 @@ type (
 		MAC         []string `yaml:"mac"`
 		UUID        []string `yaml:"uuid"`
 		Lease       string   `yaml:"lease"`
+		Loader      string   `yaml:"loader"`
 		Options     []string `yaml:"options"`
 	}
 	rawRole struct {
