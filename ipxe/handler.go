@@ -332,7 +332,7 @@ func (h *handler) script(w *meter, c *call) error {
 	m.Peek = c.Method == http.MethodHead
 	d := h.Decide(m)
 	s := Script{Server: c.server, MAC: m.MAC, ByName: m.Name != "", Retries: h.retries(), Signed: h.signed(m), Firmware: m.Firmware, Pinned: h.Pinned != nil, Decision: d}
-	if h.Claim != nil && d.Action == deploy.Discover && d.Node == "" {
+	if h.Claim != nil && (d.Action == deploy.Discover || d.Action == deploy.Hold) {
 		s.Claim = h.Claim(m, c.server)
 	}
 	var text []byte

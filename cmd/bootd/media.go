@@ -65,11 +65,9 @@ func (d *daemon) OfferMedium(ctx context.Context, o admin.MediumOrder) (admin.Me
 	if !ok {
 		return admin.MediumOffer{}, fmt.Errorf("%q: %w", o.Node, admin.ErrUnknown)
 	}
-	of, server := w.serverFor(n)
-	if bmc, ok := w.subnetServer(o.From); ok {
-		server = bmc
-	}
-	if o.Server = cmp.Or(o.Server, server); o.Server == "" {
+	of := w.serverFor(n)
+	bmc, _ := w.subnetServer(o.From)
+	if o.Server = cmp.Or(o.Server, bmc, of); o.Server == "" {
 		return admin.MediumOffer{}, fmt.Errorf("%s: it is not known at which address its BMC reaches us: no subnet has its address", o.Node)
 	}
 	m := deploy.Medium{Node: n.Name, Kind: o.Kind, From: o.From, Server: cmp.Or(of, o.Server), Issued: time.Now()}
@@ -88,13 +86,13 @@ func (d *daemon) OfferMedium(ctx context.Context, o admin.MediumOrder) (admin.Me
 	return admin.MediumOffer{URL: "http://" + o.Server + "/media/" + token.Reveal() + "/" + m.Name(), Bytes: size, Expires: m.Issued.Add(deploy.MediumTTL)}, nil
 }
 
-// serverFor returns us as a node reaches us, and where its BMC probably does.
-func (w *world) serverFor(n *node.Node) (of, bmc string) {
-	of, ok := w.subnetServer(n.Addr)
+// serverFor returns us as a node reaches us; empty: it is not known.
+func (w *world) serverFor(n *node.Node) string {
+	s, ok := w.subnetServer(n.Addr)
 	if !ok && len(w.subnets) == 1 {
-		of = hostPort(w.subnets[0].Server, w.port)
+		s = hostPort(w.subnets[0].Server, w.port)
 	}
-	return of, of
+	return s
 }
 
 // makeMedium makes the image of m once, and sets its sum.

@@ -46,20 +46,32 @@ func (d *daemon) sites() (list []claim.Site) {
 	return list
 }
 
-// claimURL is what the QR code of a machine says that waits without being a
-// node; empty: machines are not claimed here. Whoever asks gets it: that a
-// machine waits is no secret, and to claim it takes the PIN.
+// claimURL is what the QR code of a machine says that waits without belonging to
+// a site; empty: it shows none. Only the machine itself gets one, by its lease:
+// claims are so many, and others would push it out.
 func (d *daemon) claimURL(m ipxe.Machine, server string) string {
-	if m.MAC.IsZero() || len(d.world.Load().cfg.Registration.Sites) == 0 {
+	w := d.world.Load()
+	if _, mac := d.identify(m.Addr); mac.IsZero() || mac != m.MAC || len(w.cfg.Registration.Sites) == 0 {
 		return ""
 	}
 	c := claim.Machine{MAC: m.MAC, UUID: m.UUID, Serial: m.Serial}
-	c.ID, _ = edge.Predict(edge.Hardware{UUID: m.UUID, Serial: m.Serial}, edge.Settings{}) // none: it is not known
+	if n := w.find(m); n == nil {
+		c.ID, _ = edge.Predict(edge.Hardware{UUID: m.UUID, Serial: m.Serial}, edge.Settings{}) // none: it is not known
+	} else if c = d.machineOf(w, n); config.Claimed(n) || !w.cfg.Registration.Takes(n.Role) {
+		return ""
+	}
 	url, err := d.urlOf(c, server)
 	if err != nil {
 		d.log.Error("claim without a URL", "mac", m.MAC, "err", err)
 	}
 	return url
+}
+
+// machineOf is a node as it is claimed.
+func (d *daemon) machineOf(w *world, n *node.Node) claim.Machine {
+	m := claim.Machine{Node: n.Name, MAC: n.MACs[0], UUID: n.UUID, Serial: n.Serial}
+	m.ID, _, _ = d.predict(w, n) // none: it is not known
+	return m
 }
 
 func (d *daemon) urlOf(m claim.Machine, server string) (string, error) {
@@ -146,8 +158,7 @@ func (d *daemon) settings(w *world, n *node.Node) (edge.Settings, error) {
 		if p.IsZero() {
 			continue
 		}
-		server, _ := w.serverFor(n)
-		rendered, err := payload.RenderRedacted(p, d.payloadData(w, n, server))
+		rendered, err := payload.RenderRedacted(p, d.payloadData(w, n, w.serverFor(n)))
 		if err != nil {
 			return edge.Settings{}, errors.New(places(err))
 		}
@@ -226,10 +237,8 @@ func (d *daemon) Claim(machine, server string) (admin.ClaimOffer, error) {
 		}
 		return d.offer(m, cmp.Or(server, d.anyServer()))
 	}
-	m := claim.Machine{Node: n.Name, MAC: n.MACs[0], UUID: n.UUID, Serial: n.Serial}
-	m.ID, _, _ = d.predict(w, n) // none: it is not known
-	of, _ := w.serverFor(n)
-	return d.offer(m, cmp.Or(server, of, d.anyServer()))
+	m := d.machineOf(w, n)
+	return d.offer(m, cmp.Or(server, w.serverFor(n), d.anyServer()))
 }
 
 func (d *daemon) offer(m claim.Machine, server string) (admin.ClaimOffer, error) {

@@ -159,3 +159,58 @@ func TestRegistrationReported(t *testing.T) {
 		t.Errorf("claim page: got %d, want 404", status)
 	}
 }
+
+// A node of the inventory that waits shows a code, to its own lease alone, and
+// is claimed once. What is kept of its deployment stays.
+func TestClaimNode(t *testing.T) {
+	t.Parallel()
+	held := s001
+	held.Boot = "hold"
+	s := newSiteOf(t, 0, site{Subnet: leases, Extra: registering(t), Nodes: []siteNode{held, m001}})
+	host, other := s.browser(held.MAC.String()), s.browser(m001.MAC.String())
+	for _, c := range []browser{host, other} {
+		c.told("PXEClient:Arch:00007", "0007")
+	}
+	host.must("curl", "-sS", "-f", "-X", "POST", "http://10.77.0.1/checkin/booted")
+	script := func(c browser) string {
+		t.Helper()
+		_, _, text := c.get("http://10.77.0.1/boot/script.ipxe?mac=" + held.MAC.Hyphen())
+		return text
+	}
+	code := regexp.MustCompile(`(?i)open (http://10\.77\.0\.1/c/[a-z2-7]{16})`)
+	m := code.FindStringSubmatch(script(host))
+	if m == nil {
+		t.Fatalf("got a script without a code:\n%s", script(host))
+	}
+	if text := script(other); code.MatchString(text) {
+		t.Errorf("another machine gets the code:\n%s", text)
+	}
+	if got := s.qr(held.Name); got != m[1] {
+		t.Errorf("bootctl qr: got %q, want %q", got, m[1])
+	}
+	claim := func(site string) (int, string) {
+		status, _, page := other.get(s.qr(held.Name), "-d", "pin=314159", "-d", "site="+site)
+		return status, page
+	}
+	if status, page := claim("lyon"); status != 200 || !strings.Contains(page, "<strong>ncn-s001</strong> belongs to site <strong>lyon</strong>") {
+		t.Errorf("claim: got %d\n%s", status, page)
+	}
+	wantMatch(t, "node", s.bootctl("node", "show", held.Name), `^ +tags +site=lyon `)
+	if status, page := claim("paris"); status != 422 || !strings.Contains(page, "belongs to site lyon already") {
+		t.Errorf("claim for another site: got %d\n%s", status, page)
+	}
+	if text := script(host); code.MatchString(text) {
+		t.Errorf("a claimed node still shows a code:\n%s", text)
+	}
+	wantMatch(t, "phase", s.bootctl("status"), held.Name+` .*ready`)
+}
+
+// qr returns the URL in the code of a node.
+func (s *site) qr(name string) string {
+	s.t.Helper()
+	var offer struct{ URL string }
+	if err := json.Unmarshal([]byte(s.bootctl("qr", name, "--json")), &offer); err != nil {
+		s.t.Fatal(err)
+	}
+	return offer.URL
+}

@@ -3,6 +3,7 @@ package config
 import (
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -112,6 +113,11 @@ func (r *Registration) Site(name string) (Site, bool) {
 		}
 	}
 	return Site{}, false
+}
+
+// Takes reports whether a site takes nodes of a role.
+func (r *Registration) Takes(role string) bool {
+	return slices.ContainsFunc(r.Sites, func(s Site) bool { return s.Role == role })
 }
 
 // Claimed reports whether a node belongs to a site.
