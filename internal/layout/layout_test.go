@@ -41,6 +41,8 @@ var forbidden = map[string]map[string]string{
 	"internal/timeline":  {"dhcp": leaf, "tftp": leaf, "ipxe": leaf, "deploy": leaf, "links": leaf, "artifacts": leaf, "internal/config": leaf},
 	"internal/config":    {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": protocols},
 	"internal/lease":     {"dhcp": leaf, "deploy": leaf, "internal/admin": leaf, "internal/config": leaf, "internal/store": leaf},
+	"internal/dnsmasq":   {"dhcp": leaf, "deploy": leaf, "internal/config": "it reads another program's files", "internal/lease": leaf, "internal/store": leaf},
+	"internal/takeover":  {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": "it makes a configuration and decides nothing"},
 	"internal/isofs":     {"internal/": "isofs reads images and knows nothing of bootd"},
 	"internal/phonehome": {"internal/": "it speaks a protocol and knows nothing of bootd"},
 	"internal/hook":      {"internal/": "hook runs programs and knows nothing of bootd"},
