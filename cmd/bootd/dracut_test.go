@@ -32,12 +32,16 @@ const unstable = "fe775c6-1659395320990"
 // after it was taken back.
 func TestDracutNodes(t *testing.T) {
 	t.Parallel()
-	s := newDracutSite(t, 2, m001, s001)
+	follow := strings.Replace(lab.DracutArgs, "/{{.Release}}/", "/", 1) // root=live:http://.../NODE/rootfs
+	s := newSiteOf(t, 2, site{Subnet: leases, Args: follow, Nodes: []siteNode{m001, s001}, images: lab.DracutForTest(t)})
 	boot := func(k8s, ceph string) {
 		t.Helper()
 		m, c := s.Boot(t, machine(m001, lab.BIOS)), s.Boot(t, machine(s001, lab.BIOS))
 		s.wantBooted(m, m001, k8s)
 		s.wantBooted(c, s001, ceph)
+		if line, want := s.line(m, `^BOOTD-LAB-BOOTED`), "root=live:http://10.77.0.1/ncn-m001/rootfs"; !strings.Contains(line, want) {
+			t.Errorf("got %q, want %s in it", line, want)
+		}
 	}
 	boot("1.2.3", "0.0.7")
 	s.release(lab.Release{Dir: "k8s", ID: unstable, Base: "kubernetes"})
