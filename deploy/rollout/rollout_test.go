@@ -215,6 +215,19 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
+// What is kept on disk, and printed with --json, keeps its names.
+func TestJSON(t *testing.T) {
+	r := play(three(t, func(r *Rollout) { r.Nodes = r.Nodes[:1] }), "+0s, linked m1, asks m1, broken m1, unlinkable m1")
+	got, err := json.Marshal(r)
+	want := `{"role":"kubernetes","release":"1.2.4","batch":1,"attempts":2,"wait":"booted","deadline_ns":1200000000000,` +
+		`"started":"2026-11-27T02:00:00Z","ended":"2026-11-27T02:00:04Z","state":"failed","reason":"node m1: it reported that it failed: no disk",` +
+		`"nodes":[{"node":"m1","from":"1.2.3","phase":"returning","boots":1,"switched":"2026-11-27T02:00:02Z","asked":"2026-11-27T02:00:03Z",` +
+		`"changed":"2026-11-27T02:00:04Z","reason":"it reported that it failed: no disk","trouble":"no room"}]}`
+	if err != nil || string(got) != want {
+		t.Errorf("got  %s, %v\nwant %s", got, err, want)
+	}
+}
+
 // In a batch of several, the others finish when one fails.
 func TestBatch(t *testing.T) {
 	r := three(t, func(r *Rollout) { r.Batch = 2 })

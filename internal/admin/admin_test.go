@@ -107,6 +107,8 @@ func TestRoutes(t *testing.T) {
 		{b, "GET", "/v1/story/nobody", 404, `{"error":"\"nobody\": no such node, and nothing was ever seen of it","unknown":true}` + "\n"},
 		{b, "GET", "/v1/story/a%2Fb", 404, `{"error":"\"a/b\": no such node`},
 		{b, "GET", "/v1/story/", 404, `{"error":"no route GET /v1/story/"}` + "\n"},
+		{b, "POST", "/v1/upgrades", 400, `{"error":"not an upgrade: EOF"}` + "\n"},
+		{b, "POST", "/v1/upgrades/kubernetes/halt", 404, `{"error":"\"halt\" is not stop, abandon, resume or skip"}` + "\n"},
 		{b, "GET", "/v1/dhcp/probe?interface=eth1", 200, `[{"interface":"eth1","mode":"proxy","offers":null}]` + "\n"},
 		{b, "GET", "/v1/dhcp/probe?interface=eth9", 500, `{"error":"no subnet is on it"}` + "\n"},
 		{b, "GET", "/v2/status", 404, `{"error":"no route GET /v2/status"}` + "\n"},

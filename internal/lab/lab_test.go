@@ -29,13 +29,17 @@ func TestArgs(t *testing.T) {
 		{Machine{Firmware: BIOSLoader, MAC: mac}, []string{"-kernel " + lkrn, "mac=52:54:00:aa:bb:07,romfile="}, []string{"pflash"}},
 		{Machine{Firmware: UEFI, MAC: mac}, []string{"pflash", "virtio-rng-pci", "mac=52:54:00:aa:bb:07,romfile="}, []string{"-kernel"}},
 		{Machine{Firmware: UEFIROM, MAC: mac}, []string{"pflash", "virtio-rng-pci"}, []string{"romfile"}},
+		{Machine{Resets: true}, nil, nil},
 		{Machine{UUID: uuid, Serial: "S1"}, []string{"-uuid 00000000-0000-0000-0000-000000000009", "-smbios type=1,serial=S1"}, nil},
 	} {
 		got := strings.Join(tt.m.args("tcg", "tap1"), " ")
-		for _, want := range append(tt.has, "-accel tcg", "ifname=tap1,", "-nodefaults", "-no-reboot") {
+		for _, want := range append(tt.has, "-accel tcg", "ifname=tap1,", "-nodefaults") {
 			if !strings.Contains(got, want) {
 				t.Errorf("%v: got %s, want it to contain %q", tt.m.Firmware, got, want)
 			}
+		}
+		if ends := strings.Contains(got, "-no-reboot"); ends == tt.m.Resets {
+			t.Errorf("%v: got %s, want -no-reboot unless a reset starts it anew", tt.m.Firmware, got)
 		}
 		for _, not := range tt.lack {
 			if strings.Contains(got, not) {
