@@ -150,6 +150,9 @@ func (d *daemon) byLease(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, p
 		a.Verdict = deploy.Foreign
 		return a
 	}
+	if d.records.Get(n.Name).Phase == deploy.Armed && r.Via == ipxe.ViaLease && !peek {
+		d.decide(ipxe.Machine{Name: n.Name, MAC: asker.MAC, Addr: r.Peer}) // its installer runs: that counts as told, once
+	}
 	stage, ok := d.stageNow(w, n)
 	if p := payloadOf(n, stage); !ok || p.IsZero() || r.Via == ipxe.ViaMetadata && stage != deploy.StageSite {
 		a.Verdict, a.Reason = deploy.Gone, "the node is at no stage at which it fetches documents"

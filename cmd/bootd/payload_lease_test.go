@@ -228,6 +228,13 @@ func TestFirstBoot(t *testing.T) {
 		t.Errorf("site data over the link-local address: got\n%s, want our own address in it", body)
 	}
 	e.want(410, "", hostname, metaldata...)
+
+	// An installer from a CD has no script, and is given out once as well.
+	s.bootctl("node", "arm", "edge-2", "--yes")
+	other.want(200, "device: /dev/vda", site)
+	s.wantPhase("edge-2", "installing")
+	other.want(200, "ok", "http://10.77.0.1/checkin/installed", "-X", "POST")
+	other.want(200, "name: edge-2", site)
 	if out := s.daemon.String() + s.bootctl("why", "edge-1") + s.bootctl("payload", "log", "edge-1"); strings.Contains(out, leaseSecret) {
 		t.Error("the secret is in a log or a listing")
 	}

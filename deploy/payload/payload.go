@@ -69,7 +69,7 @@ type Subnet struct {
 // without the header, for a template to build on.
 func (d Data) Settings() (string, error) {
 	if d.settings == "" {
-		return "", errors.New("the payload has no settings:")
+		return "", errors.New("the payload has no key settings")
 	}
 	return d.settings, nil
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"bootd/internal/yamltree"
 )
 
 // A position is a line and a column in runes, both from 1.
@@ -382,7 +384,7 @@ func (d decoder) mapping(n ast.Node, v reflect.Value, at place) {
 		field := slices.Index(known, key)
 		switch first, dup := lines[key]; {
 		case field < 0:
-			d.addAt(at, pos, "unknown key %.60q%s", key, meant(key, known))
+			d.addAt(at, pos, "unknown key %.60q%s", key, yamltree.Meant(key, known))
 		case dup:
 			d.addAt(at, pos, "key %q is there twice, first on line %d", key, first)
 		default:
@@ -482,42 +484,4 @@ func lookup(n ast.Node, key string) *ast.MappingValueNode {
 		}
 	}
 	return nil
-}
-
-// meant ends a message about an unknown key with the known one it is close to,
-// or with all of them.
-func meant(key string, known []string) string {
-	best, least := "", 3
-	if len(key) <= 64 {
-		for _, k := range known {
-			if d := distance(strings.ToLower(key), k); d < least && d < len(k) {
-				best, least = k, d
-			}
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf(": did you mean %q?", best)
-	}
-	return ": known here are " + strings.Join(known, ", ")
-}
-
-// distance is the number of letters to insert, remove or replace to turn a
-// into b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }

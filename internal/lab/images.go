@@ -312,6 +312,11 @@ func copyFile(from, to string) error {
 // under the file names of source 004: kernel, initrd, and a squashfs of its own
 // that says which release and role (its Base) it is.
 func (im *Images) WriteRelease(ctx context.Context, root string, r Release) error {
+	return im.writeSet(root, r, func(file string) error { return writeSquashfs(ctx, r, file) })
+}
+
+// writeSet writes a release whose squashfs is made by a function.
+func (im *Images) writeSet(root string, r Release, squashfs func(file string) error) error {
 	dir := filepath.Join(root, "ephemeral", "data", r.Dir, r.ID)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -319,7 +324,7 @@ func (im *Images) WriteRelease(ctx context.Context, root string, r Release) erro
 	return errors.Join(
 		copyFile(im.Kernel, filepath.Join(dir, im.Version+"-"+r.ID+".kernel")),
 		copyFile(im.Initrd, filepath.Join(dir, "initrd.img-"+r.ID+".xz")),
-		writeSquashfs(ctx, r, filepath.Join(dir, r.Base+"-"+r.ID+".squashfs")),
+		squashfs(filepath.Join(dir, r.Base+"-"+r.ID+".squashfs")),
 	)
 }
 
