@@ -15,6 +15,7 @@ import (
 )
 
 const cloudUserData = `#cloud-config
+locale: false
 write_files:
   - {path: /etc/joined, permissions: "0600", content: {{quote .Secret.join}}}
 runcmd:

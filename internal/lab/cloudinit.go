@@ -13,18 +13,17 @@ import (
 )
 
 // cloudInit is how the root file system with Debian's cloud-init is made:
-// systemd as init, systemd-networkd for the network, and nothing that a machine
-// of a few minutes has no use for.
+// systemd as init, the network as the initrd leaves it, and nothing that a
+// machine of a few minutes has no use for.
 var cloudInit = struct {
 	packages string
-	enable   []string
 	mask     []string
 	drop     []string // what takes space and is never looked at
 }{
 	packages: "systemd-sysv,udev,iproute2,cloud-init",
-	enable:   []string{"systemd-networkd.service", "systemd-networkd-wait-online.service"},
-	mask:     []string{"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer", "getty@tty1.service", "serial-getty@ttyS0.service"},
-	drop:     []string{"var/lib/apt/lists", "var/cache", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/i18n", "usr/lib/x86_64-linux-gnu/gconv"},
+	mask: []string{"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer", "getty@tty1.service", "serial-getty@ttyS0.service",
+		"systemd-networkd-wait-online.service", "proc-sys-fs-binfmt_misc.automount", "systemd-hwdb-update.service", "systemd-update-utmp.service"},
+	drop: []string{"var/lib/apt/lists", "var/cache", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/i18n", "usr/lib/x86_64-linux-gnu/gconv"},
 }
 
 // BuildCloudInit makes a squashfs of Debian with its cloud-init, or finds it
@@ -63,11 +62,8 @@ func buildCloudInit(ctx context.Context, cache, file string) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, units := range [][]string{append([]string{"enable"}, cloudInit.enable...), append([]string{"mask"}, cloudInit.mask...)} {
-		_, err := run(exec.CommandContext(ctx, "systemctl", append([]string{"--root=" + root}, units...)...))
-		errs = append(errs, err)
-	}
+	_, err = run(exec.CommandContext(ctx, "systemctl", append([]string{"--root=" + root, "mask"}, cloudInit.mask...)...))
+	errs := []error{err}
 	for _, path := range cloudInit.drop {
 		errs = append(errs, os.RemoveAll(filepath.Join(root, path)))
 	}
