@@ -85,7 +85,7 @@ func TestClients(t *testing.T) {
 		t.Errorf("preseed, by another machine: got %q, %v, want a failure", out, err)
 	}
 
-	url = strings.TrimPrefix(cmdline("autoinstall", "ds"), "nocloud;s=")
+	url = strings.TrimPrefix(cmdline("autoinstall", "ds"), "nocloud;dsmode=net;s=")
 	if !strings.HasSuffix(url, "/") {
 		t.Errorf("autoinstall: got seed %q, want a slash at its end", url)
 	}

@@ -18,8 +18,8 @@ import (
 func TestFamilies(t *testing.T) {
 	const url = "http://10.1.0.1/t/bdt_00"
 	want := map[string]string{
-		"nocloud":     "ds=nocloud;s=" + url + "/",
-		"autoinstall": "autoinstall ds=nocloud;s=" + url + "/",
+		"nocloud":     "ds=nocloud;dsmode=net;s=" + url + "/",
+		"autoinstall": "autoinstall ds=nocloud;dsmode=net;s=" + url + "/",
 		"kairos":      "config_url=" + url + "/user-data",
 		"ignition":    "ignition.firstboot ignition.platform.id=metal ignition.config.url=" + url + "/config.ign",
 		"preseed":     "auto=true priority=critical url=" + url + "/preseed.cfg",

@@ -50,7 +50,8 @@ const defaultMeta = "instance-id: {{.InstanceID}}\nlocal-hostname: {{.Name}}\n"
 
 // seed are the documents of cloud-init's data source NoCloud over HTTP. It asks
 // for network-config, meta-data, user-data and vendor-data, in this order, and
-// of these needs meta-data and user-data (util.read_seeded).
+// of these needs meta-data and user-data (util.read_seeded). That of Debian 12
+// does not ask for network-config.
 func seed(userData func(string) *Fault) []Document {
 	return []Document{
 		{Name: "user-data", Type: plainText, Required: true, check: userData},
@@ -74,10 +75,14 @@ const (
 // families are all families. The arguments are those of the clients' sources
 // (palette.md 1.4 and 8).
 var families = []Family{
-	{Name: node.NoCloud, Documents: seed(checkUserData), TTL: bootTTL, Repeat: time.Minute, args: []string{"ds=nocloud;s=URL/"}},
+	// Without dsmode=net cloud-init before 23 (22.4 of Debian 12) takes a data
+	// source of this name for one that needs no network, fetches the documents
+	// and then uses none of them (cmd/main.py, main_init). nocloud-net, which it
+	// had for that, is deprecated since 24.1.
+	{Name: node.NoCloud, Documents: seed(checkUserData), TTL: bootTTL, Repeat: time.Minute, args: []string{"ds=nocloud;dsmode=net;s=URL/"}},
 	// Subiquity takes the autoinstall section from cloud-init, and without the
 	// argument asks for confirmation.
-	{Name: node.Autoinstall, Documents: seed(checkAutoinstall), TTL: installTTL, Repeat: bootTTL, args: []string{"autoinstall", "ds=nocloud;s=URL/"}},
+	{Name: node.Autoinstall, Documents: seed(checkAutoinstall), TTL: installTTL, Repeat: bootTTL, args: []string{"autoinstall", "ds=nocloud;dsmode=net;s=URL/"}},
 	// immucore's stages and the agent fetch config_url one after the other,
 	// the last one when the installation begins.
 	{Name: node.Kairos, Documents: []Document{

@@ -57,9 +57,9 @@ func buildCloudInit(ctx context.Context, cache, file string) error {
 	}
 	defer os.RemoveAll(tmp)
 	root := filepath.Join(tmp, "root")
-	_, err = run(exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--include="+cloudInit.packages,
-		"--aptopt=APT::Install-Recommends false", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", root))
-	if err != nil {
+	args := []string{"--quiet", "--variant=minbase", "--mode=root", "--include=" + cloudInit.packages,
+		"--aptopt=APT::Install-Recommends false", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", root}
+	if _, err := run(exec.CommandContext(ctx, "mmdebstrap", append(args, aptSources()...)...)); err != nil {
 		return err
 	}
 	_, err = run(exec.CommandContext(ctx, "systemctl", append([]string{"--root=" + root, "mask"}, cloudInit.mask...)...))
@@ -75,6 +75,17 @@ func buildCloudInit(ctx context.Context, cache, file string) error {
 		return err
 	}
 	return os.Rename(out, file)
+}
+
+// aptSources are the files that say where this machine gets its packages from;
+// none: from Debian.
+func aptSources() (files []string) {
+	for _, file := range []string{"/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"} {
+		if info, err := os.Stat(file); err == nil && info.Size() > 0 {
+			files = append(files, file)
+		}
+	}
+	return files
 }
 
 // WriteCloudInit puts a release whose root file system is that of
