@@ -32,12 +32,18 @@ type agent struct {
 // register registers, and returns the status and the key.
 func (a agent) register(token, state string) (int, string) {
 	a.s.t.Helper()
+	return a.registered(m001.Name, token, state)
+}
+
+// registered registers as a node.
+func (a agent) registered(name, token, state string) (int, string) {
+	a.s.t.Helper()
 	body := fmt.Sprintf(`{"machineID":"0a1b2c","hostname":"edge-01","registrationToken":%q,"group":"lab","addresses":[{"type":"InternalIP","address":"10.77.0.250"}],"bootState":%q}`, token, state)
 	status, _, answer := a.get("http://10.77.0.1/api/v1/nodes/register", "-H", "Content-Type: application/json", "-d", body)
 	var cred struct{ ID, APIKey string }
 	if status == http.StatusCreated {
-		if err := json.Unmarshal([]byte(answer), &cred); err != nil || cred.ID != "ncn-m001" {
-			a.s.t.Fatalf("got %q, %v, want the credentials of ncn-m001", answer, err)
+		if err := json.Unmarshal([]byte(answer), &cred); err != nil || cred.ID != name {
+			a.s.t.Fatalf("got %q, %v, want the credentials of %s", answer, err, name)
 		}
 	}
 	return status, cred.APIKey
@@ -194,6 +200,24 @@ func TestPhoneHome(t *testing.T) {
 	s.line(s.daemon, `configuration reloaded`)
 	a.beat(c, "recovery")
 	s.shows(m.Name, `"boot":"recovery"`, `"phase":"ready"`)
+	// Other hardware in its place: what the old one holds is void.
+	s.bootctl("node", "replace", m.Name, "--mac", "52:54:00:aa:bb:77")
+	if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseGoingAway) || !strings.Contains(err.Error(), "the key is void") {
+		t.Errorf("replaced: got %v, want that its key is void", err)
+	}
+	if _, status := a.dial(key); status != 401 {
+		t.Errorf("replaced: got %d, want 401", status)
+	}
+	if got := s.statusOf(m.Name); strings.Contains(got, `"beats"`) || strings.Contains(got, `"agent"`) {
+		t.Errorf("replaced: got %s, want that nothing is known of its system", got)
+	}
+
+	// The role of this one wants no token, and boots from the network.
+	_, text := other.registered(s001.Name, "", "livecd")
+	s.shows(s001.Name, `"phase":"ready"`, `"boot":"livecd"`)
+	c, _ = other.dial(text)
+	other.beat(c, "livecd")
+	s.shows(s001.Name, `"heartbeat":"20`)
 	began := time.Now()
 	s.daemon.Signal(syscall.SIGTERM)
 	if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseGoingAway) {
