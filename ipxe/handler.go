@@ -348,11 +348,21 @@ func (h *handler) script(w *meter, c *call) error {
 	e := h.event(c, w, begin, timeline.Script)
 	e.Node, e.MAC = d.Node, m.MAC
 	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
-	if errors.Is(err, deploy.ErrNotBearer) { // somebody who is not the node looks at its script
+	if errors.Is(err, deploy.ErrNotBearer) || h.byOther(c.addr, d.Node) {
 		e.Action, e.Release, e.Stage = deploy.Foreign.String(), "", ""
 	}
 	h.record(c, e, errors.Join(err, w.err))
 	return nil
+}
+
+// byOther reports whether a machine asks for the script of a node that holds
+// the lease of another one: it looks at it, and that is no step of the node.
+func (s *Server) byOther(peer netip.Addr, name string) bool {
+	if s.Identify == nil || name == "" {
+		return false
+	}
+	who, _ := s.Identify(peer)
+	return who != "" && who != name
 }
 
 // signed reports whether a machine runs the signed iPXE.

@@ -104,6 +104,9 @@ func TestInstallSurvivesCrashes(t *testing.T) {
 		told(other, url, "holds no lease of ncn-m001", installs)
 	}
 	post(other, "installed", 409)
+	if got := s.statusOf(m.Name); !strings.Contains(got, `"outcome":"local"`) {
+		t.Errorf("another machine looked at its script: got %s, want its own boot alone", got)
+	}
 	is("armed")
 
 	told(c, script, installs, "")
