@@ -25,13 +25,13 @@ const (
 func (d *daemon) watchPower(ctx context.Context) error {
 	tick := time.NewTicker(powerEvery)
 	defer tick.Stop()
-	told := map[string]string{}
+	answers := map[string]answered{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			d.askPower(ctx, told)
+			d.askPower(ctx, answers)
 		}
 	}
 }
@@ -42,18 +42,26 @@ type waiting struct {
 	bmc   bmc.BMC
 }
 
-// askPower asks once. In told is why the BMCs of nodes did not answer last
-// time; that goes into the timeline when it changes, and not each time.
-func (d *daemon) askPower(ctx context.Context, told map[string]string) {
+// An answered is what the BMC of a node said last.
+type answered struct {
+	err string // why it did not say anything; empty: it did
+	off bool
+}
+
+// askPower asks once. What BMCs said last time is in answers: why one does not
+// answer goes into the timeline when it changes, and not each time, and off
+// counts when it is said twice, since a machine that is power-cycled is off for
+// some seconds.
+func (d *daemon) askPower(ctx context.Context, answers map[string]answered) {
 	waits, err := d.waitingForPower()
-	for name := range told {
+	for name := range answers {
 		if _, ok := waits[name]; !ok {
-			delete(told, name)
+			delete(answers, name)
 		}
 	}
 	if err != nil {
 		for name := range waits {
-			d.tellPower(name, err, told)
+			d.answer(name, answers, bmc.On, err)
 		}
 		return
 	}
@@ -66,8 +74,8 @@ func (d *daemon) askPower(ctx context.Context, told map[string]string) {
 		if ctx.Err() != nil {
 			return
 		}
-		d.tellPower(name, r.Err, told)
-		if r.Err != nil || r.Value != bmc.Off || !d.records.Get(name).Since.Equal(waits[name].since) {
+		twice := d.answer(name, answers, r.Value, r.Err)
+		if !twice || !d.records.Get(name).Since.Equal(waits[name].since) {
 			continue
 		}
 		if _, _, err := d.sign(name, deploy.Sign{Kind: deploy.PowerOff}); err != nil {
@@ -117,25 +125,27 @@ func (d *daemon) leasedTo(macs map[node.MAC]string) map[string]string {
 	return hosts
 }
 
-// tellPower tells the timeline whether the BMC of a node answers, when that is
-// new.
-func (d *daemon) tellPower(name string, err error, told map[string]string) {
-	text, was := "", told[name]
+// answer takes what the BMC of a node says, tells the timeline whether it
+// answers, when that is new, and reports whether it said off twice.
+func (d *daemon) answer(name string, answers map[string]answered, p bmc.Power, err error) (twice bool) {
+	was, is := answers[name], answered{off: err == nil && p == bmc.Off}
 	if err != nil {
-		text = err.Error()
+		is.err = err.Error()
 	}
-	if text == was {
-		return
+	answers[name] = is
+	if is.err != was.err {
+		d.tellPower(name, is.err)
 	}
-	told[name] = text
+	return was.off && is.off
+}
+
+func (d *daemon) tellPower(name, text string) {
 	e := timeline.Event{Node: name, Step: timeline.BMC, Action: "power", Err: text}
 	if text == "" {
 		e.Detail = "answers again"
+		d.log.Info("BMC answers again", "node", name)
+	} else {
+		d.log.Warn("BMC does not say whether its machine is on", "node", name, "err", text)
 	}
 	d.record(e)
-	if text == "" {
-		d.log.Info("BMC answers again", "node", name)
-		return
-	}
-	d.log.Warn("BMC does not say whether its machine is on", "node", name, "err", text)
 }
