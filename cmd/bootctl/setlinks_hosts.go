@@ -128,9 +128,10 @@ func (s *setLinks) countLeases(who *census, e bmc.Evidence, patterns []node.Patt
 		if err != nil {
 			return err
 		}
+		_, has := slices.BinarySearch(leased, host)
 		switch n := (node.Node{Name: host, Role: role}); {
 		case role == "" || s.role != "" && s.role != role:
-		case slices.Contains(leased, host):
+		case has:
 			who.nodes = append(who.nodes, n)
 		default:
 			who.missing = append(who.missing, n)
