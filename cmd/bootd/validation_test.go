@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -94,4 +95,33 @@ func TestValidationOfBond(t *testing.T) {
 		t.Errorf("phases: got\n%s\nwant\n%s", strings.Join(phases, "\n"), strings.Join(want, "\n"))
 	}
 	wantMatch(t, "validate", s.bootctlStatus(3, "validate", n.Name), ` bond bond0 +2 members up, 802\.3ad +1 of 2 members up, 802\.3ad: veth2 down +FAILED `)
+}
+
+// What is on the drives of a machine, as the kernel shows them: one that was
+// wiped, one that was in use, one with a partition, and one that is too small to
+// be meant.
+func TestValidationOfDrives(t *testing.T) {
+	t.Parallel()
+	n := m001
+	n.Role = "checked"
+	s := newSiteOf(t, 1, site{Subnet: leases, Nodes: []siteNode{n}, Roles: `
+  - {name: checked, dir: k8s, squashfs: [kubernetes], args: "` + labArgs + ` lab.bond=1", validate: {wiped: 1GB}}`})
+	const size = 1_000_000_000 / 512 * 512
+	mbr := make([]byte, 512)
+	copy(mbr[446:], []byte{0, 0, 0, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0, 16, 0}) // from sector 2048 on
+	mbr[510], mbr[511] = 0x55, 0xaa
+	m := machine(n, lab.BIOS)
+	for i, d := range []struct {
+		size    int64
+		content []byte
+	}{{size + 512, nil}, {size + 512, append(make([]byte, 70_000), 1)}, {size + 512, mbr}, {size - 512, mbr}} {
+		file := filepath.Join(s.Dir, "disk"+string(rune('0'+i)))
+		if err := errors.Join(os.WriteFile(file, d.content, 0o600), os.Truncate(file, d.size)); err != nil {
+			t.Fatal(err)
+		}
+		m.Disks = append(m.Disks, file)
+	}
+	g := s.Boot(t, m)
+	s.line(g, `^BOOTD-LAB-REPORTED without-bond$`)
+	wantMatch(t, "validate", s.bootctlStatus(3, "validate", n.Name), ` drives wiped +those of 1 GB and more clean +vdb: has data, vdc: 1 partitions +FAILED `)
 }
