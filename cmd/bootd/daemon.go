@@ -88,6 +88,7 @@ type daemon struct {
 	desk    *claim.Desk
 	hosts   *store.Table // edge host ids that nodes reported
 	copying sync.Mutex   // one image of an installer at a time
+	ejects  chan string  // nodes whose drives are to be emptied
 	dhcp    *dhcp.Server
 	ports   []dhcp.Ports
 	tftp    []bound[*net.UDPConn]
@@ -121,7 +122,7 @@ type component struct {
 // binds every socket. On error it leaves nothing open.
 func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 	d := &daemon{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry(),
-		strangers: rate.NewLimiter(strangerSteps, strangerBurst)}
+		strangers: rate.NewLimiter(strangerSteps, strangerBurst), ejects: make(chan string, ejectQueue)}
 	d.pulse = deploy.NewPulse(d.started)
 	d.register()
 	for _, step := range []func() error{d.openRoot, d.openState, d.bindDHCP, d.bindTFTP, d.bindHTTP, d.bindAdmin} {
@@ -377,7 +378,7 @@ func (d *daemon) components() []component {
 	}
 	list = append(list, d.leaseFollowers()...)
 	list = append(list, component{"follow", d.follow}, component{"deployments", d.watchDeadlines}, component{"configuration", d.watchConfig})
-	list = append(list, component{"upgrades", d.rollouts.run}, component{"phone-home", d.lines.Run}, component{"power", d.watchPower})
+	list = append(list, component{"upgrades", d.rollouts.run}, component{"phone-home", d.lines.Run}, component{"power", d.watchPower}, component{"eject", d.ejectMedia})
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{

@@ -242,6 +242,9 @@ func (d *daemon) endMedia(name, said string) {
 	if err = errors.Join(err, d.removeImages(ended)); err != nil {
 		d.log.Error("image not ended", "node", name, "err", err)
 	}
+	if len(ended) > 0 {
+		d.ejectLater(name)
+	}
 }
 
 // expireMedia ends the images whose time is over.

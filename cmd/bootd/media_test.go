@@ -37,12 +37,12 @@ type redfishBMC struct {
 	port string
 }
 
-func (s *site) redfish(mac string) redfishBMC {
+func (s *site) redfish(mac, port string) redfishBMC {
 	s.t.Helper()
 	b := redfishBMC{browser: s.browser(mac)}
 	b.told("PXEClient:Arch:00007", "0007") // takes the address that is leased
 	var l net.Listener
-	if err := b.Namespace.Do(func() (err error) { l, err = net.Listen("tcp4", ":0"); return err }); err != nil {
+	if err := b.Namespace.Do(func() (err error) { l, err = net.Listen("tcp4", ":"+port); return err }); err != nil {
 		s.t.Fatal(err)
 	}
 	_, b.port, _ = net.SplitHostPort(l.Addr().String())
@@ -68,7 +68,7 @@ func TestVirtualMedia(t *testing.T) {
 	n.Site = payloadDir(t, secret, "#cloud-config\nname: {{.Name}}\njoin: {{.Secret.join}}\nserver: {{.Server}}\n")
 	n.Payload = payloadDir(t, secret, "#cloud-config\ninstall: {device: /dev/sda}\n")
 	s := newSiteOf(t, 0, site{Subnet: leases, Extra: "log: {level: debug}", Nodes: []siteNode{n, s001}})
-	bmc, host, thief := s.redfish(n.BMC), s.browser(n.MAC.String()), s.browser(s001.MAC.String())
+	bmc, host, thief := s.redfish(n.BMC, "0"), s.browser(n.MAC.String()), s.browser(s001.MAC.String())
 	for _, c := range []browser{host, thief} {
 		c.told("PXEClient:Arch:00007", "0007")
 	}
@@ -196,5 +196,34 @@ func TestVirtualMedia(t *testing.T) {
 				t.Errorf("%q is told: %q", leak, text[max(0, i-200):min(len(text), i+100)])
 			}
 		}
+	}
+}
+
+// The daemon empties the drive by itself when the node has checked in, where it
+// may: bootctl has long gone.
+func TestDaemonEjects(t *testing.T) {
+	t.Parallel()
+	n := m001
+	n.BMC = "52:54:00:bc:00:02"
+	n.Site = payloadDir(t, "s", "#cloud-config\n{}\n")
+	password := filepath.Join(t.TempDir(), "bmc")
+	if err := os.WriteFile(password, []byte("initial0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSiteOf(t, 0, site{Subnet: leases, Extra: "bmc: {protocol: redfish, user: root, password-file: " + password + "}", Nodes: []siteNode{n}})
+	bmc, host := s.redfish(n.BMC, "443"), s.browser(n.MAC.String())
+	host.told("PXEClient:Arch:00007", "0007")
+	if _, err := s.Run(lab.Deadline(t), s.bin+"/bootctl", "--socket", s.socket, "bmc", "attach", "--site", n.Name, "--config", s.config, "--password-file", password); err != nil {
+		t.Fatal(err)
+	}
+	if bmc.Image() == "" {
+		t.Fatal("got an empty drive, want the image")
+	}
+	host.must("curl", "-sS", "-f", "-X", "POST", "http://10.77.0.1/checkin/booted")
+	if err := bmc.Await(lab.Deadline(t), "VirtualMedia.EjectMedia"); err != nil {
+		t.Fatalf("%v\n%s", err, s.daemon)
+	}
+	if bmc.Image() != "" {
+		t.Errorf("in the drive: got %q, want nothing", bmc.Image())
 	}
 }

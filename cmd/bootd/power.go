@@ -98,20 +98,30 @@ func (d *daemon) waitingForPower() (map[string]waiting, error) {
 	if len(waits) == 0 {
 		return waits, nil
 	}
-	password, err := payload.ReadSecret(w.cfg.BMC.Password)
+	found, err := d.bmcsOf(macs, powerTimeout)
+	for name, b := range found {
+		waits[name] = waiting{since: waits[name].since, bmc: b}
+	}
+	return waits, err
+}
+
+// bmcsOf returns how to talk to the BMCs with these addresses, by the names
+// given for them. The error is why to none.
+func (d *daemon) bmcsOf(macs map[node.MAC]string, timeout time.Duration) (map[string]bmc.BMC, error) {
+	cfg := d.world.Load().cfg.BMC
+	password, err := payload.ReadSecret(cfg.Password)
 	if err != nil {
-		return waits, fmt.Errorf("bmc: password-file: %w", err)
+		return nil, fmt.Errorf("bmc: password-file: %w", err)
 	}
-	protocol, err := bmc.ParseProtocol(w.cfg.BMC.Protocol)
+	protocol, err := bmc.ParseProtocol(cfg.Protocol)
 	if err != nil {
-		return waits, err
+		return nil, err
 	}
-	hosts := d.leasedTo(macs)
-	for name, x := range waits {
-		x.bmc = bmc.BMC{Node: name, Host: hosts[name], Protocol: protocol, User: w.cfg.BMC.User, Password: bmc.NewSecret(password), Timeout: powerTimeout}
-		waits[name] = x
+	hosts, found := d.leasedTo(macs), map[string]bmc.BMC{}
+	for _, name := range macs {
+		found[name] = bmc.BMC{Node: name, Host: hosts[name], Protocol: protocol, User: cfg.User, Password: bmc.NewSecret(password), Timeout: timeout}
 	}
-	return waits, nil
+	return found, nil
 }
 
 // leasedTo returns the addresses that NICs hold, by the names given for them.

@@ -58,7 +58,7 @@ func Add(ctx context.Context, from, to string, files map[string][]byte) error {
 	}
 	defer os.RemoveAll(dir)
 	// "stdio:" makes a path a file, whatever it begins with.
-	args := []string{"-abort_on", "FAILURE", "-indev", "stdio:" + from, "-outdev", "stdio:" + to, "-boot_image", "any", "replay"}
+	args := []string{"-no_rc", "-abort_on", "FAILURE", "-indev", "stdio:" + from, "-outdev", "stdio:" + to, "-boot_image", "any", "replay"}
 	for i, name := range slices.Sorted(maps.Keys(files)) {
 		aside := filepath.Join(dir, fmt.Sprint(i))
 		if err := os.WriteFile(aside, files[name], 0o600); err != nil {
