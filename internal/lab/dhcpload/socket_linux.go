@@ -47,7 +47,8 @@ func newRing() *ring {
 type socket struct {
 	fd      int
 	in, out *ring
-	unsent  int // packets that the kernel refused
+	udp     bool // not of frames
+	unsent  int  // packets that the kernel refused
 }
 
 // openSocket opens the socket of a mode in the namespace of this thread.
@@ -62,7 +63,7 @@ func openSocket(c Config) (*socket, error) {
 			return nil, fmt.Errorf("dhcpload: socket buffer: %w", err)
 		}
 	}
-	return &socket{fd: fd, in: newRing(), out: newRing()}, nil
+	return &socket{fd: fd, in: newRing(), out: newRing(), udp: c.Mode == Relay}, nil
 }
 
 func open(c Config) (int, error) {
@@ -126,14 +127,62 @@ func (s *socket) commit(n int) {
 // real wire: a refused connection (the server's port is closed) is such a case.
 func (s *socket) flush() {
 	for at := 0; at < s.out.n; {
-		n, err := s.mmsg(unix.SYS_SENDMMSG, s.out.hdr[at:s.out.n])
+		n, err := s.send(at)
 		if err != nil {
-			s.unsent++
-			n = 1
+			s.unsent += n
 		}
 		at += n
 	}
 	s.out.n = 0
+}
+
+// send sends packets from the at-th on and returns how many that were, or were
+// to be.
+func (s *socket) send(at int) (n int, err error) {
+	if s.udp {
+		n = s.out.run(at)
+		return n, s.sendRun(at, n)
+	}
+	n, err = s.mmsg(unix.SYS_SENDMMSG, s.out.hdr[at:s.out.n])
+	return max(n, 1), err
+}
+
+// run is how many packets from the at-th on have one length.
+func (r *ring) run(at int) int {
+	n := 1
+	for at+n < r.n && r.iov[at+n].Len == r.iov[at].Len {
+		n++
+	}
+	return n
+}
+
+// segmentOption is the control message that has the kernel divide what is sent
+// (udp(7), UDP_SEGMENT).
+type segmentOption struct {
+	unix.Cmsghdr
+	size uint16
+	_    [6]byte
+}
+
+// sendRun sends n packets of one length as one that the kernel divides where it
+// is received: sent one by one they are half of what the generator can do, which
+// is not enough to overload a server five times.
+func (s *socket) sendRun(at, n int) error {
+	var m unix.Msghdr
+	m.Iov = &s.out.iov[at]
+	m.SetIovlen(n)
+	o := segmentOption{size: uint16(s.out.iov[at].Len)}
+	if n > 1 {
+		o.Level, o.Type = unix.SOL_UDP, unix.UDP_SEGMENT
+		o.SetLen(unix.SizeofCmsghdr + 2)
+		m.Control = (*byte)(unsafe.Pointer(&o))
+		m.SetControllen(int(unsafe.Sizeof(o)))
+	}
+	_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // receive returns how many packets came; packet returns one of them.
