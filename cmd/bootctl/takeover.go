@@ -75,7 +75,11 @@ type takeDnsmasq struct {
 }
 
 func (t *takeDnsmasq) run(cmd *cobra.Command) error {
-	plan, err := t.plan()
+	leases, err := t.readLeases()
+	if err != nil {
+		return err
+	}
+	plan, err := t.plan(leases)
 	if err != nil {
 		return err
 	}
@@ -92,10 +96,7 @@ func (t *takeDnsmasq) run(cmd *cobra.Command) error {
 				"leave --leases out, and when the configuration is in force: bootctl leases import "+t.leases+" --format dnsmasq")
 		}
 	}
-	waiting, refused, err := t.readLeases(cmd, plan)
-	if err != nil {
-		return err
-	}
+	waiting, refused := t.keep(cmd, plan, leases)
 	if err := t.write(plan); err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (t *takeDnsmasq) run(cmd *cobra.Command) error {
 }
 
 // plan reads dnsmasq's configuration and makes ours of it.
-func (t *takeDnsmasq) plan() (*takeover.Plan, error) {
+func (t *takeDnsmasq) plan(leases []lease.Line) (*takeover.Plan, error) {
 	var paths []string
 	for _, p := range t.conf {
 		abs, err := filepath.Abs(p)
@@ -134,6 +135,11 @@ func (t *takeDnsmasq) plan() (*takeover.Plan, error) {
 		return nil, err
 	}
 	site := takeover.Site{Config: said, Lines: lines, Addrs: addrs, Role: t.role, State: t.state, Root: t.root}
+	for _, l := range leases {
+		if l.Err == nil {
+			site.Leases = append(site.Leases, l.Lease)
+		}
+	}
 	roles := config.Default().Inventory.Roles()
 	if _, ok := roles[t.role]; t.role != "" && !ok {
 		return nil, cli.Hint(fmt.Errorf("there is no role %q", t.role), "of roles that exist without being written there are kubernetes and storage-ceph")
@@ -165,19 +171,28 @@ func hostAddrs() (map[string][]netip.Prefix, error) {
 	return all, nil
 }
 
-// readLeases returns the leases that the plan has room for, and how many it has
-// not, each of which is told.
-func (t *takeDnsmasq) readLeases(cmd *cobra.Command, plan *takeover.Plan) (list []lease.Lease, refused int, err error) {
+// readLeases returns the lines of the lease file, those that are none included.
+func (t *takeDnsmasq) readLeases() (list []lease.Line, err error) {
 	if t.leases == "" {
-		return nil, 0, nil
+		return nil, nil
 	}
 	f, err := os.Open(t.leases)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer f.Close()
+	err = lease.Read(f, lease.Dnsmasq, func(l lease.Line) error { list = append(list, l); return nil })
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.leases, err)
+	}
+	return list, nil
+}
+
+// keep returns the leases that the plan has room for, and how many it has not,
+// each of which is told.
+func (t *takeDnsmasq) keep(cmd *cobra.Command, plan *takeover.Plan, lines []lease.Line) (list []lease.Lease, refused int) {
 	keeper := plan.Keeper()
-	err = lease.Read(f, lease.Dnsmasq, func(l lease.Line) error {
+	for _, l := range lines {
 		why := keeper.Refuses(l.MAC, l.Addr)
 		if l.Err != nil {
 			why = l.Err.Error()
@@ -186,16 +201,12 @@ func (t *takeDnsmasq) readLeases(cmd *cobra.Command, plan *takeover.Plan) (list 
 		}
 		if why == "" {
 			list = append(list, l.Lease)
-			return nil
+			continue
 		}
 		refused++
 		cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("%s:%d: %s", t.leases, l.Number, why))
-		return nil
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("%s: %w", t.leases, err)
 	}
-	return list, refused, nil
+	return list, refused
 }
 
 // write writes the configuration, which the daemon reads as another user.

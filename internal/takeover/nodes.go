@@ -8,6 +8,7 @@ import (
 
 	"bootd/bmc"
 	"bootd/internal/dnsmasq"
+	"bootd/internal/lease"
 	"bootd/internal/node"
 )
 
@@ -18,6 +19,7 @@ const madeUp = "other"
 // makeNodes makes a node of each name that dnsmasq has hosts of.
 func (p *Plan) makeNodes() {
 	for _, h := range p.site.Config.Hosts {
+		p.findMAC(&h)
 		if p.unusable(&h) {
 			if s := p.with(h.Addr); h.Addr.IsValid() && s != nil {
 				p.spared[s] = append(p.spared[s], item{text: h.Addr.String(), from: []dnsmasq.Line{h.Line}})
@@ -29,6 +31,22 @@ func (p *Plan) makeNodes() {
 			continue
 		}
 		p.addHost(p.nodeName(&h), &h)
+	}
+}
+
+// findMAC gives a host that is written by client identifier or name alone the
+// MAC address that has its address leased, or its name.
+func (p *Plan) findMAC(h *dnsmasq.Host) {
+	if len(h.MACs) > 0 || h.Ignore || len(h.Tags) > 0 || len(h.Strange) > 0 {
+		return
+	}
+	i := slices.IndexFunc(p.site.Leases, func(l lease.Lease) bool { return h.Addr.IsValid() && l.Addr == h.Addr })
+	if i < 0 && h.ID == "" && h.Name != "" {
+		i = slices.IndexFunc(p.site.Leases, func(l lease.Lease) bool { return strings.EqualFold(l.Hostname, h.Name) })
+	}
+	if i >= 0 && !p.site.Leases[i].MAC.IsZero() {
+		h.MACs = append(h.MACs, p.site.Leases[i].MAC)
+		p.note("a host without a MAC address: it has that of its lease", h.Line)
 	}
 }
 

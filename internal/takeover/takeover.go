@@ -18,6 +18,7 @@ import (
 
 	"bootd/internal/config"
 	"bootd/internal/dnsmasq"
+	"bootd/internal/lease"
 	"bootd/internal/node"
 )
 
@@ -29,6 +30,10 @@ type Site struct {
 	// Addrs are the addresses of this host's interfaces with their prefix
 	// lengths, by which dnsmasq tells where a range is.
 	Addrs map[string][]netip.Prefix
+
+	// Leases are dnsmasq's: they tell the MAC addresses of hosts that are written
+	// without. May be empty.
+	Leases []lease.Lease
 
 	Roles []node.Role // whose Hosts say which nodes are theirs
 	Role  string      // of nodes that are nobody's; empty: one that is made up

@@ -13,6 +13,7 @@ import (
 
 	"bootd/internal/config"
 	"bootd/internal/dnsmasq"
+	"bootd/internal/lease"
 	"bootd/internal/node"
 )
 
@@ -435,6 +436,25 @@ func TestKeeper(t *testing.T) {
 		if got := k.Refuses(mac, netip.MustParseAddr(tt.addr)); got != tt.want {
 			t.Errorf("%s of %s: got %q, want %q", tt.addr, tt.mac, got, tt.want)
 		}
+	}
+}
+
+// A host that is written without a MAC address has that of its lease.
+func TestMACOfLease(t *testing.T) {
+	p := take(t, base+"dhcp-host=id:x3000,10.1.0.11,ncn-w001\ndhcp-host=ncn-w002,10.1.0.12\ndhcp-host=ncn-w003,10.1.0.13\n", func(s *Site) {
+		s.Leases = []lease.Lease{
+			{Addr: netip.MustParseAddr("10.1.0.11"), MAC: node.MAC{0x52, 0x54, 0, 0, 0, 1}},
+			{Addr: netip.MustParseAddr("10.1.1.112"), MAC: node.MAC{0x52, 0x54, 0, 0, 0, 2}, Hostname: "NCN-w002"},
+		}
+	})
+	nodes := p.Result.Inventory.Nodes()
+	if len(nodes) != 2 || nodes[0].MACs[0][5] != 1 || nodes[0].Addr.String() != "10.1.0.11" || nodes[1].MACs[0][5] != 2 || nodes[1].Addr.String() != "10.1.0.12" {
+		t.Errorf("got %+v", nodes)
+	}
+	const want = "3-4: a host without a MAC address: it has that of its lease\n" +
+		"3: client identifiers of hosts that have a MAC address, by which bootd knows them\n5: a host without a MAC address, by which bootd knows machines"
+	if diff := cmp.Diff(want, notes(p)); diff != "" {
+		t.Errorf("notes: want (-) got (+):\n%s", diff)
 	}
 }
 
