@@ -33,6 +33,12 @@ func ParseBootState(s string) BootState {
 	return BootUnknown
 }
 
+// Runs reports whether it says, without a doubt, that the system runs which a
+// node of these rules should run.
+func (b BootState) Runs(rules Rules) bool {
+	return b == Active || b == Passive || b == LiveCD && rules.Install == nil
+}
+
 // agent takes that the agent of the running system registered, which it does
 // once after an installation. Which system it is of decides what that says.
 func (r Record) agent(now time.Time, s Sign, rules Rules) Record {

@@ -131,9 +131,14 @@ func (d *daemon) agentSeen(name string, peer netip.Addr, said deploy.Agent, did 
 	}
 	e := timeline.Event{Node: name, Addr: peer, Step: timeline.CheckIn, Stage: timeline.OS, Action: "agent", Detail: detail}
 	_, e.MAC = d.identify(peer)
-	if is.Phase != was.Phase && is.Phase.Runs() {
+	w := d.world.Load()
+	n, ok := w.inv.ByName(name)
+	switch {
+	case is.Phase != was.Phase && is.Phase.Runs():
 		e.Action = "phone-home"
 		d.endMedia(name, e.Action)
+	case ok && said.Boot.Runs(w.rules(n)):
+		e.Action = "running" // which an upgrade does not take for the boot that it waits for
 	}
 	d.record(e)
 	d.log.Info("agent "+did, "node", name, "ip", peer, "system", string(said.Boot))

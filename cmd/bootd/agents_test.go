@@ -195,7 +195,7 @@ func TestPhoneHome(t *testing.T) {
 		t.Fatalf("after a restart: got %d, want 101", status)
 	}
 	a.beat(c, "active")
-	s.shows(m.Name, `"boot":"active"`, `"heartbeat":"20`)
+	s.shows(m.Name, `"boot":"active"`, `"heartbeat":"20`, `"outcome":"booted"`)
 	s.reload()
 	s.line(s.daemon, `configuration reloaded`)
 	a.beat(c, "recovery")

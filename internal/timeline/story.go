@@ -101,7 +101,7 @@ func judge(steps []Event, now time.Time) Story {
 // had no Action at first.
 func checkedIn(e *Event) bool {
 	switch e.Action {
-	case "", "booted", "phone-home", "registered":
+	case "", "booted", "phone-home", "registered", "running":
 		return e.Step == CheckIn && e.Err == ""
 	}
 	return false
@@ -207,6 +207,8 @@ func describe(e *Event, stuck bool) string {
 		did, missing = "may not have "+address(e), "did not ask for another"
 	case Release:
 		did, missing = "gave "+address(e)+" back", "was not heard of again"
+	case CheckIn:
+		did, missing = "said: "+cmp.Or(e.Detail, e.Action), "nothing more"
 	case Inform:
 		did, missing = "asked for options", "was not heard of again"
 	case TFTP, HTTP, Payload:

@@ -233,6 +233,10 @@ func TestTell(t *testing.T) {
 		{"kernel missing, asks again", join(rom(0), every(30, 999, 1, func(at float64) []step {
 			return join(script(at, "boot", "x"), file(at+1, ip, "kernel", "no such file"), report(at+2))
 		})), 20, timeline.Failed, 0, 0, "iPXE gave up at step kernel: iPXE error 2d0c618e: HTTP 404", "set-links"},
+		{"local disk, and the agent of its system", join(rom(0), script(1, "local", "local"), []step{{60, timeline.Event{Step: timeline.CheckIn, Stage: sys, Action: "running", Detail: "agent connected, active system"}}}), day,
+			timeline.Booted, 0, 60, "checked in", ""},
+		{"local disk, and an agent of its recovery system", join(rom(0), script(1, "local", "local"), []step{{60, timeline.Event{Step: timeline.CheckIn, Stage: sys, Action: "agent", Detail: "agent connected, recovery system"}}}), hour,
+			timeline.Stuck, 0, 60, "the system said: agent connected, recovery system and nothing more", "console"},
 		{"local disk does not boot", join(rom(0), script(1, "local", "local"), []step{{2, timeline.Event{Step: timeline.Report, Stage: ip, Detail: "local-disk", Err: "iPXE error 1"}}}), 0,
 			timeline.Failed, 0, 0, "gave up at step local-disk", "first disk"},
 		{"kernel missing, then mended", join(rom(0), script(1, "boot", "x"), file(2, ip, "kernel", "no such file"), report(3), kernelOn(33)), 0, timeline.Booted, 0, 63, "checked in", ""},
