@@ -2,13 +2,15 @@ package main_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -148,20 +150,20 @@ func TestVirtualMedia(t *testing.T) {
 	}
 
 	// The installer's image with the node's document in it, once from CD.
-	tree := t.TempDir()
 	iso := filepath.Join(t.TempDir(), "installer.iso")
-	if err := os.WriteFile(filepath.Join(tree, "README"), []byte("an installer"), 0o644); err != nil {
+	if err := s.images.WriteInstaller(t.Context(), iso); err != nil {
 		t.Fatal(err)
-	}
-	if out, err := exec.Command("xorriso", "-outdev", iso, "-map", tree, "/").CombinedOutput(); err != nil {
-		t.Fatalf("xorriso, of the package of that name: %v\n%s", err, out)
 	}
 	wantMatch(t, "attach", bootctl("attach", "--install", "--image", iso, "--legacy"), `^ncn-m001: attached its install image, .*, boots once from cd$`)
 	third := url()
-	for _, text := range []string{"an installer", "#cloud-config\ninstall: {device: /dev/sda}\n"} {
-		if !strings.Contains(string(bmc.Media()), text) {
-			t.Errorf("the BMC read %d bytes without %q", len(bmc.Media()), text)
-		}
+	// A machine boots from what the BMC has read.
+	read, firmware := filepath.Join(t.TempDir(), "read.iso"), lab.BIOS
+	if err := os.WriteFile(read, bmc.Media(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	baked := fmt.Sprintf("nojoliet config.yaml %x", sha256.Sum256([]byte("#cloud-config\ninstall: {device: /dev/sda}\n")))
+	if lines, err := s.images.ReadCD(t.Context(), read, &firmware); err != nil || !slices.Contains(lines, baked) || !slices.Contains(lines, "label COS_LIVE") {
+		t.Errorf("booted from the image: got %q, %v, want %q and the label", lines, err, baked)
 	}
 	wantMatch(t, "redfish", strings.Join(bmc.Log(), "\n"), `"BootSourceOverrideMode":"Legacy","BootSourceOverrideTarget":"Cd"`)
 	copies := func() []os.DirEntry {
@@ -178,7 +180,9 @@ func TestVirtualMedia(t *testing.T) {
 	}
 	logs = append(logs, s.daemon.String())
 	s.restart()
-	want(bmc.browser, third, 200, "an installer")
+	if got, _, body := bmc.get(third, "-r", "32769-32773"); got != 206 || body != "CD001" {
+		t.Errorf("after a restart: got %d %q, want 206 CD001", got, body)
+	}
 	host.must("curl", "-sS", "-f", "-X", "POST", "http://10.77.0.1/checkin/booted")
 	want(bmc.browser, third, 404, "there is no such image")
 	if list := copies(); len(list) != 0 {

@@ -17,59 +17,14 @@ import (
 	"bootd/internal/xorriso"
 )
 
-// menu is that of the image: serial port, no questions.
-const menu = `serial --unit=0 --speed=115200
-terminal_output serial
-set timeout=0
-menuentry installer {
-	linux /boot/kernel console=ttyS0 no_timer_check panic=-1 lab.cd=1
-	initrd /boot/initrd
-}
-`
-
-// find is what GRUB begins with under UEFI, where it comes from a partition of
-// its own.
-const find = "search --file --set=root /boot/grub/grub.cfg\nset prefix=($root)/boot/grub\n"
-
-// installer makes an image that boots from CD under BIOS and UEFI, as
-// AuroraBoot makes those of Kairos (pkg/ops/iso.go): El Torito of GRUB, the EFI
-// system partition appended, a hybrid boot sector, Rock Ridge and Joliet. Its
-// kernel and initrd are the lab's, which say what is on the CD.
+// installer writes an image that boots.
 func installer(t *testing.T, images *lab.Images) string {
 	t.Helper()
-	dir := t.TempDir()
-	tree, early, efi := filepath.Join(dir, "tree"), filepath.Join(dir, "early.cfg"), filepath.Join(dir, "bootx64.efi")
-	err := errors.Join(os.MkdirAll(filepath.Join(tree, "boot/grub"), 0o755),
-		os.WriteFile(filepath.Join(tree, "boot/grub/grub.cfg"), []byte(menu), 0o644),
-		os.WriteFile(filepath.Join(tree, "config.yaml"), []byte("#cloud-config\n# as the vendor ships it\n"), 0o644),
-		os.WriteFile(early, []byte(find), 0o644),
-		link(images.Kernel, filepath.Join(tree, "boot/kernel")), link(images.Initrd, filepath.Join(tree, "boot/initrd")))
-	if err != nil {
+	image := filepath.Join(t.TempDir(), "installer.iso")
+	if err := images.WriteInstaller(t.Context(), image); err != nil {
 		t.Fatal(err)
 	}
-	modules := strings.Fields("iso9660 linux normal configfile search search_fs_file serial terminal test echo part_gpt part_msdos fat")
-	command(t, "grub-mkimage", append(strings.Fields("-O i386-pc-eltorito -p /boot/grub -o "+filepath.Join(tree, "boot/eltorito.img")), append(modules, "biosdisk")...)...)
-	command(t, "grub-mkimage", append(strings.Fields("-O x86_64-efi -p /boot/grub -c "+early+" -o "+efi), modules...)...)
-	esp := filepath.Join(dir, "uefi.img")
-	command(t, "mformat", "-C", "-i", esp, "-f", "2880", "::")
-	command(t, "mmd", "-i", esp, "::EFI", "::EFI/BOOT")
-	command(t, "mcopy", "-i", esp, efi, "::EFI/BOOT/BOOTX64.EFI")
-	image := filepath.Join(dir, "installer.iso")
-	command(t, "xorriso", append([]string{"-volid", "COS_LIVE", "-joliet", "on", "-padding", "0", "-outdev", image, "-map", tree, "/"}, strings.Fields(
-		"-boot_image grub bin_path=/boot/eltorito.img -boot_image grub grub2_mbr=/usr/lib/grub/i386-pc/boot_hybrid.img -boot_image grub grub2_boot_info=on "+
-			"-boot_image any partition_offset=16 -boot_image any cat_path=/boot/boot.catalog -boot_image any cat_hidden=on "+
-			"-boot_image any boot_info_table=on -boot_image any platform_id=0x00 -boot_image any emul_type=no_emulation -boot_image any load_size=2048 "+
-			"-append_partition 2 0xef "+esp+" -boot_image any next -boot_image any efi_path=--interval:appended_partition_2:all:: "+
-			"-boot_image any platform_id=0xef -boot_image any emul_type=no_emulation")...)...)
 	return image
-}
-
-func link(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o644)
 }
 
 func command(t *testing.T, name string, args ...string) string {
