@@ -125,7 +125,7 @@ func parse(r *http.Request) (target, error) {
 		t = target{kind: grubFile, grub: grub}
 	}
 	t.path = deploy.Redact(strings.Join(elems, "/"))
-	if t.kind == claimPage {
+	if len(elems) > 1 && elems[0] == "C" {
 		t.path = "C/(claim)" // whose token is not for any log
 	}
 	return t, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -136,6 +137,9 @@ func shown(err error) error {
 	var faults config.Faults
 	if errors.As(err, &faults) && len(faults) > 0 {
 		return errors.New(faults[0].Problem)
+	}
+	if _, file := errors.AsType[*fs.PathError](err); file {
+		return errors.New("the server cannot write its inventory, see its log")
 	}
 	return err
 }
