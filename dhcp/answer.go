@@ -164,7 +164,7 @@ func (x *exchange) discover() {
 	switch {
 	case !ok:
 		x.exhausted()
-	case x.probe(probe{exchange: x, addr: addr, boot: boot, tries: 1}, fresh):
+	case x.probe(addr, boot, 1, fresh):
 	default:
 		x.give(addr, boot)
 	}

@@ -119,6 +119,38 @@ func BenchmarkExchange(b *testing.B) {
 	}
 }
 
+// An exchange of a machine that has had its address before takes no memory, so
+// that no collection holds up the packets of others.
+func TestExchangeTakesNoMemory(t *testing.T) {
+	s := &Server{Leases: NewLeases()}
+	s.Configure([]Subnet{wideSubnet()}, nil, fixed{})
+	s.setDefaults()
+	l := newLink(nowhere{}, "eth0", ServerPort)
+	x, out := new(exchange), outbox{}
+	var changes []store.Change
+	var buf []byte
+	from, i := discover(m1).ToBytes(), 0
+	exchange := func() {
+		i++
+		from[offCHAddr+3] = byte(i % 64) // within what one machine may send a second
+		x.receive(from)
+		s.handle(l, x, &out)
+		offered := x.reply.addrAt(offYIAddr)
+		out.flush()
+		v, _, changed := s.Leases.Claim(claim{bid: x.bid(offered), selecting: true, dur: time.Hour}, x.changed[:0], x.now)
+		if x.changed = changed; v != ack {
+			t.Fatalf("exchange %d: got verdict %v for %v", i, v, offered)
+		}
+		changes, buf = s.Leases.Records(changes[:0], buf[:0], changed)
+	}
+	for range 64 {
+		exchange()
+	}
+	if n := testing.AllocsPerRun(500, exchange); n != 0 {
+		t.Errorf("got %v allocations an exchange, want none", n)
+	}
+}
+
 func (x *exchange) receive(p []byte) {
 	x.n, x.peer, x.to, x.arrived = copy(x.buf[:], p), broadcast68, everybody, time.Now()
 }

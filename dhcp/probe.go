@@ -122,14 +122,14 @@ func (p *prober) due(now time.Time) (quiet []*probe, next time.Duration) {
 
 // probe holds back the answer that gives its client an address that is fresh to
 // it, or that is being asked for since it was. It reports whether it does.
-func (x *exchange) probe(pr probe, fresh bool) bool {
+func (x *exchange) probe(addr netip.Addr, boot Boot, tries int, fresh bool) bool {
 	if x.subnet.Probe == 0 {
 		return false
 	}
-	s, out := x.s, x.out
+	s, out, pr := x.s, x.out, &probe{exchange: x, addr: addr, boot: boot, tries: tries}
 	if fresh {
-		out.held = s.prober.add(&pr)
-	} else if earlier := s.prober.join(&pr); earlier != nil {
+		out.held = s.prober.add(pr)
+	} else if earlier := s.prober.join(pr); earlier != nil {
 		exchanges.Put(earlier)
 		out.held = true
 	}
@@ -218,7 +218,7 @@ func (pr *probe) conflict(mac node.MAC, out *outbox) {
 	switch {
 	case !ok:
 		x.exhausted()
-	case pr.tries < probeTries && x.probe(probe{exchange: x, addr: addr, boot: pr.boot, tries: pr.tries + 1}, fresh):
+	case pr.tries < probeTries && x.probe(addr, pr.boot, pr.tries+1, fresh):
 	default:
 		x.give(addr, pr.boot)
 	}
