@@ -34,14 +34,6 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 	if none, err := t.NothingToDo(p); none || err != nil {
 		return nil, err
 	}
-	settings, err := t.Settings()
-	if err != nil {
-		return nil, err
-	}
-	live := settings.LiveDir
-	if p.LiveDir != nil {
-		live = *p.LiveDir
-	}
 	dir, err := t.root.Open(".")
 	if err != nil {
 		return nil, err
@@ -52,54 +44,77 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := t.sweep(); err != nil {
+	if err := errors.Join(t.sweep(), t.stillThere(p.Changes)); err != nil {
 		return nil, err
 	}
-	if err := t.stillThere(p.Changes); err != nil {
-		return nil, err
-	}
-	book, err := t.openCopybook()
+	w, err := t.begin(p)
 	if err != nil {
 		return nil, err
 	}
-	for _, sum := range p.Copied {
-		book.add(sum)
+	if w.rec == nil {
+		return nil, errors.Join(w.book.save(), dir.Sync())
 	}
-	if len(p.Changes) == 0 && live == settings.LiveDir {
-		return nil, errors.Join(book.save(), dir.Sync())
-	}
-	rec, err := t.record()
+	done, err = t.apply(ctx, dir, p, w)
 	if err != nil {
-		return nil, err
-	}
-	next := Generation{Why: cmp.Or(p.Why, "set-links"), LiveDir: live, Nodes: map[string]Links{}}
-	maps.Copy(next.Nodes, rec.last.Nodes)
-	for _, c := range p.Changes {
-		next.Nodes[c.Node] = c.New
-		if c.Removed() {
-			delete(next.Nodes, c.Node)
-		}
-	}
-	begin := func() error {
-		if err := book.save(); err != nil {
-			return err
-		}
-		if maps.Equal(next.Nodes, rec.last.Nodes) && next.LiveDir == rec.last.LiveDir {
-			return nil // another process was faster
-		}
-		if err := rec.write(next); err != nil {
-			return err
-		}
-		return t.change(func(s *Settings) { s.LiveDir = live })
-	}
-	done, err = t.apply(ctx, dir, p, book, begin)
-	if err != nil {
-		if rec.last.Why == next.Why {
-			err = errors.Join(err, rec.settle())
+		if w.rec.last.Why == w.next.Why {
+			err = errors.Join(err, w.rec.settle())
 		}
 		return done, errors.Join(err, t.sweep(), dir.Sync())
 	}
 	return done, dir.Sync()
+}
+
+// A work is what a plan needs besides its changes, while the lock is held.
+type work struct {
+	book *copybook
+	rec  *recording // nil: no generation begins
+	next Generation
+}
+
+func (t *Tree) begin(p Plan) (w work, err error) {
+	if w.book, err = t.openCopybook(); err != nil {
+		return w, err
+	}
+	for _, sum := range p.Copied {
+		w.book.add(sum)
+	}
+	s, err := t.Settings()
+	if err != nil {
+		return w, err
+	}
+	live := s.LiveDir
+	if p.LiveDir != nil {
+		live = *p.LiveDir
+	}
+	if len(p.Changes) == 0 && live == s.LiveDir {
+		return w, nil
+	}
+	if w.rec, err = t.record(); err != nil {
+		return w, err
+	}
+	w.next = Generation{Why: cmp.Or(p.Why, "set-links"), LiveDir: live, Nodes: map[string]Links{}}
+	maps.Copy(w.next.Nodes, w.rec.last.Nodes)
+	for _, c := range p.Changes {
+		w.next.Nodes[c.Node] = c.New
+		if c.Removed() {
+			delete(w.next.Nodes, c.Node)
+		}
+	}
+	return w, nil
+}
+
+// promise records what is about to be switched.
+func (w work) promise() error {
+	if err := w.book.save(); err != nil {
+		return err
+	}
+	if maps.Equal(w.next.Nodes, w.rec.last.Nodes) && w.next.LiveDir == w.rec.last.LiveDir {
+		return nil // another process was faster
+	}
+	if err := w.rec.write(w.next); err != nil {
+		return err
+	}
+	return w.rec.tree.change(func(s *Settings) { s.LiveDir = w.next.LiveDir })
 }
 
 // NothingToDo reports whether Apply would write nothing at all.
@@ -123,20 +138,20 @@ func (t *Tree) stillThere(changes []Change) error {
 	return nil
 }
 
-// apply does the work of Apply under the lock. It calls begin when all is
-// staged and nothing is switched.
-func (t *Tree) apply(ctx context.Context, dir *os.File, p Plan, book *copybook, begin func() error) (done []Change, err error) {
+// apply does the work of Apply under the lock. It is promised when all is staged
+// and nothing is switched.
+func (t *Tree) apply(ctx context.Context, dir *os.File, p Plan, w work) (done []Change, err error) {
 	changes := p.Changes
 	states := make([]state, len(changes))
 	for i, c := range changes {
-		if states[i], err = t.stage(ctx, c, book); err != nil {
+		if states[i], err = t.stage(ctx, c, w.book); err != nil {
 			return nil, fmt.Errorf("node %q: %w", c.Node, err)
 		}
 	}
-	if err := t.syncAll(dir, changes, states, book); err != nil {
+	if err := t.syncAll(dir, changes, states, w.book); err != nil {
 		return nil, err
 	}
-	if err := begin(); err != nil {
+	if err := w.promise(); err != nil {
 		return nil, err
 	}
 	for i, c := range changes {

@@ -206,7 +206,16 @@ func (b bootDir) carried(beside Links) (names []string) {
 
 // inspect reads a boot directory. It refuses what a switch could not carry
 // over.
-func (t *Tree) inspect(name string) (bootDir, error) {
+func (t *Tree) inspect(name string) (b bootDir, err error) {
+	for range 100 {
+		if b, err = t.look(name); !errors.Is(err, errReplaced) {
+			break
+		}
+	}
+	return b, err
+}
+
+func (t *Tree) look(name string) (bootDir, error) {
 	dir, info, err := t.openDir(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return bootDir{}, nil

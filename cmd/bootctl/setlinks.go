@@ -188,29 +188,13 @@ func (s *setLinks) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer tree.Close()
-	settings, err := tree.Settings()
-	if err != nil {
-		return err
-	}
-	roles, err := s.override(c.Inventory, settings)
-	if err != nil {
-		return err
-	}
 	r := newReport(c.Root, s.dryRun)
-	r.roles, r.config, r.liveDir, r.wasLive = roles, s.config, s.liveDir, settings.LiveDir
+	r.config, r.liveDir = s.config, s.liveDir
 	r.out, r.err, r.json = cmd.OutOrStdout(), cmd.ErrOrStderr(), s.json
-	r.say("Resolving images to boot ... ")
-	who.inPlay(tree, roles)
-	catalogs := scan(tree, roles, who)
-	if err := trusted(tree, c, roles, catalogs); err != nil {
+	choose, err := s.resolve(cmd, c, tree, who, r)
+	if err != nil {
 		return err
 	}
-	choose := func(nodes []node.Node) {
-		choices := artifacts.Resolve(pinned(nodes, settings), catalogs)
-		unaltered(cmd.Context(), tree, roles, choices, r.err)
-		r.resolved(choices, catalogs, who.roles)
-	}
-	choose(who.all())
 	r.notFound()
 	r.printSelections()
 	if err := r.kernels(c.Kernels); err != nil {
@@ -239,6 +223,32 @@ func (s *setLinks) run(cmd *cobra.Command) error {
 		return err
 	}
 	return r.verdict(applyErr)
+}
+
+// resolve finds what the nodes should boot. The function that it returns does so
+// again, for the nodes that there are by then.
+func (s *setLinks) resolve(cmd *cobra.Command, c *config.Config, tree *links.Tree, who *census, r *report) (choose func([]node.Node), err error) {
+	settings, err := tree.Settings()
+	if err != nil {
+		return nil, err
+	}
+	if r.roles, err = s.override(c.Inventory, settings); err != nil {
+		return nil, err
+	}
+	r.wasLive = settings.LiveDir
+	r.say("Resolving images to boot ... ")
+	who.inPlay(tree, r.roles)
+	catalogs := scan(tree, r.roles, who)
+	if err := trusted(tree, c, r.roles, catalogs); err != nil {
+		return nil, err
+	}
+	choose = func(nodes []node.Node) {
+		choices := artifacts.Resolve(pinned(nodes, settings), catalogs)
+		unaltered(cmd.Context(), tree, r.roles, choices, r.err)
+		r.resolved(choices, catalogs, who.roles)
+	}
+	choose(who.all())
+	return choose, nil
 }
 
 // checkFlags refuses what no site makes right.

@@ -104,23 +104,9 @@ func (s *setLinks) patterns() ([]node.Pattern, error) {
 func (s *setLinks) countLeases(who *census, e bmc.Evidence, patterns []node.Pattern) error {
 	who.nodes, who.missing = nil, nil
 	targets := bmc.Find(e)
-	leased := bmc.Hosts(e.Leases, e.Now)
-	for _, t := range targets {
-		if t.Leased { // by MAC, under whatever name
-			leased = append(leased, t.Node)
-		}
-	}
-	slices.Sort(leased)
-	leased = slices.Compact(leased)
-	known := slices.Clone(leased)
-	for _, t := range targets {
-		if t.Expected {
-			known = append(known, t.Node)
-		}
-	}
-	slices.Sort(known)
+	leased, known := hostsOf(e, targets)
 	used := make([]bool, len(patterns))
-	for _, host := range slices.Compact(known) {
+	for _, host := range known {
 		if host == e.Self || !picked(patterns, used, host) {
 			continue
 		}
@@ -142,6 +128,23 @@ func (s *setLinks) countLeases(who *census, e bmc.Evidence, patterns []node.Patt
 		return fmt.Errorf("node %q has no lease in %s, and is in neither %s nor %s", patterns[i], who.where, s.conman, s.statics)
 	}
 	return nil
+}
+
+// hostsOf returns the hosts that hold leases, and all that are known, by name.
+func hostsOf(e bmc.Evidence, targets []bmc.Target) (leased, known []string) {
+	leased = bmc.Hosts(e.Leases, e.Now)
+	for _, t := range targets {
+		if t.Leased { // by MAC, under whatever name
+			leased = append(leased, t.Node)
+		}
+		if t.Expected {
+			known = append(known, t.Node)
+		}
+	}
+	known = append(known, leased...)
+	slices.Sort(leased)
+	slices.Sort(known)
+	return slices.Compact(leased), slices.Compact(known)
 }
 
 // picked reports whether a pattern stands for the host, or there are none.
