@@ -89,7 +89,7 @@ func checkPayloads(c *config.Config) error {
 				continue
 			}
 			d := payloadData(c, &n)
-			list := payload.Check(p, d)
+			list := append(payload.Check(p, d), payload.Strangers(p, func(name string) bool { _, ok := c.Inventory.ByName(name); return ok })...)
 			if docs, err := payload.RenderRedacted(p, d); err == nil && p.Family == node.Kairos {
 				for _, f := range across.Add(n.Name, string(docs["user-data"])) {
 					list = append(list, &payload.Fault{File: "user-data", Rendered: true, Line: f.Line, Column: f.Column, Problem: f.Problem})

@@ -45,6 +45,19 @@ func settingsDocument(p node.Payload, d Data) ([]byte, error) {
 	return text, nil
 }
 
+// Strangers returns what is wrong with the names of nodes in the settings of a
+// payload.
+func Strangers(p node.Payload, isNode func(name string) bool) []error {
+	if p.Settings == "" {
+		return nil
+	}
+	file, err := readSettings(p.Settings)
+	if err != nil {
+		return nil // Check says so
+	}
+	return file.Strangers(isNode)
+}
+
 // settingsFault turns an error of the settings into faults.
 func settingsFault(p node.Payload, err error) error {
 	var errs []error

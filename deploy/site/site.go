@@ -111,7 +111,7 @@ type (
 type File struct {
 	name  string
 	base  *yamltree.Node
-	nodes map[string]*yamltree.Node
+	nodes []yamltree.Key // by their names
 }
 
 // Parse reads the text of a file of that name. The error joins a *Fault for
@@ -128,7 +128,7 @@ func Parse(name, text string) (*File, error) {
 	if root.Kind != yamltree.Map {
 		return nil, &Fault{name, 1, 1, fmt.Sprintf("%v, where keys and values are wanted", root.Kind)}
 	}
-	f := &File{name: name, nodes: map[string]*yamltree.Node{}}
+	f := &File{name: name}
 	base := *root
 	base.Keys = nil
 	for _, k := range root.Keys {
@@ -139,16 +139,22 @@ func Parse(name, text string) (*File, error) {
 		if k.Value.Kind != yamltree.Map {
 			return nil, &Fault{name, k.Line, k.Column, fmt.Sprintf("nodes: %v, where names of nodes are wanted", k.Value.Kind)}
 		}
-		for _, n := range k.Value.Keys {
-			f.nodes[n.Name] = n.Value
-		}
+		f.nodes = k.Value.Keys
 	}
 	f.base = &base
 	return f, nil
 }
 
-// Nodes returns the names below nodes:, in their order of letters.
-func (f *File) Nodes() []string { return slices.Sorted(maps.Keys(f.nodes)) }
+// Strangers returns a *Fault for each name below nodes: that is no node's: a
+// host that was meant would get the settings of all without a word.
+func (f *File) Strangers(isNode func(name string) bool) (errs []error) {
+	for _, n := range f.nodes {
+		if !isNode(n.Name) {
+			errs = append(errs, &Fault{f.name, n.Line, n.Column, fmt.Sprintf("nodes: %q is not a node of the inventory", n.Name)})
+		}
+	}
+	return errs
+}
 
 // A Machine is what is known of the host from elsewhere.
 type Machine struct {
@@ -168,8 +174,10 @@ func (f *File) For(m Machine) (Settings, error) {
 	d := &decoder{file: f.name, at: map[string]yamltree.Position{}}
 	var s Settings
 	d.value("", f.base, reflect.ValueOf(&s).Elem())
-	if own := f.nodes[m.Name]; own != nil {
-		d.value("", own, reflect.ValueOf(&s).Elem())
+	for _, n := range f.nodes {
+		if n.Name == m.Name {
+			d.value("", n.Value, reflect.ValueOf(&s).Elem())
+		}
 	}
 	if d.faults != nil {
 		return s, errors.Join(d.faults...)
