@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,7 +52,7 @@ func (d *daemon) decide(m ipxe.Machine) deploy.Decision {
 		d.boots(w, n, m.Addr, now)
 	}
 	who, _ := d.identify(m.Addr)
-	o := deploy.Observation{Foreign: who != n.Name, Firmware: m.Firmware}
+	o := deploy.Observation{Foreign: who != n.Name, Firmware: cmp.Or(m.Firmware, d.firmware.of(n.Name))}
 	if o.Foreign || m.Peek {
 		o.Record = d.records.Get(n.Name).Comes(now, w.rules(n))
 		return w.decide(n, o)
@@ -78,15 +79,27 @@ func (d *daemon) next(w *world, n *node.Node, now time.Time) deploy.Decision {
 	return w.decide(n, deploy.Observation{Record: d.records.Get(n.Name).Comes(now, w.rules(n)), Firmware: fw})
 }
 
-// firmwares remembers how nodes started last. A daemon that restarts learns it
-// anew from their next scripts.
+// firmwareOf returns the firmware mode of an architecture of DHCP's option 93, by
+// the name that dhcp gives it; empty: it does not say.
+func firmwareOf(arch string) node.Firmware {
+	switch {
+	case arch == "x86-bios":
+		return node.BIOS
+	case strings.Contains(arch, "-efi"):
+		return node.UEFI
+	}
+	return ""
+}
+
+// firmwares remembers how nodes started last, as they said to DHCP or in the URL
+// of their script. A daemon that restarts learns it anew.
 type firmwares struct {
 	mu   sync.Mutex
 	last map[string]node.Firmware // by the name of the node
 }
 
 func (f *firmwares) saw(name string, fw node.Firmware) {
-	if fw == "" {
+	if name == "" || fw == "" {
 		return
 	}
 	f.mu.Lock()
@@ -116,6 +129,7 @@ func (d *daemon) sign(name string, s deploy.Sign) (was, is deploy.Record, err er
 // observe takes what a step of a machine says of its deployment. Whose address
 // it came from says whose step it is: a name in a path proves nothing.
 func (d *daemon) observe(e *timeline.Event) {
+	d.firmware.saw(e.Node, firmwareOf(e.Arch))
 	kind, tells := signOf(e)
 	if !tells {
 		return
