@@ -310,3 +310,21 @@ func TestSeveralAddresses(t *testing.T) {
 		}
 	}
 }
+
+// Other hardware boots what the node booted, under its name and address; the
+// old one is a machine that nobody knows.
+func TestReplacedNodeBoots(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 1, m001)
+	other := m001
+	other.MAC[4], other.MAC[5] = 0xcc, 0x77
+	s.bootctl("node", "replace", m001.Name, "--mac", other.MAC.String())
+	g := s.Boot(t, machine(other, lab.BIOS))
+	s.wantBooted(g, other, "1.2.3")
+	wantMatch(t, "status", s.bootctl("status"), `^`+m001.Name+` +kubernetes +10\.77\.0\.11 +\S+ +booted +1\.2\.3`)
+	old := s.client()
+	if got := s.as(old, m001.MAC.String()); got == m001.Address {
+		t.Errorf("the old hardware: got %s, which is the node's", got)
+	}
+	wantMatch(t, "status", s.bootctl("status"), `^`+m001.MAC.String()+` +\(unknown\)`)
+}
