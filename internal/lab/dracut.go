@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,31 +37,12 @@ const DracutArgs = "console=ttyS0 no_timer_check quiet panic=1 rd.shell=0 rd.eme
 // fetches its root file system from root=live:URL. Everything else is as for
 // Build.
 func BuildDracut(ctx context.Context) (*Images, error) {
-	cache, err := cacheDir()
-	if err != nil {
-		return nil, err
+	key := func(deb string) (string, error) {
+		version, err := run(exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${Package} ${Version}\n", "dracut-core", "dracut-network", "dracut-live"))
+		sum := sha256.Sum256(fmt.Append(nil, filepath.Base(deb), version, dracutModules, dracutArgs))
+		return hex.EncodeToString(sum[:8]), err
 	}
-	lock, err := lockFile(ctx, filepath.Join(cache, "images.lock"))
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
-	deb, err := kernelPackage(ctx, cache)
-	if err != nil {
-		return nil, fmt.Errorf("lab: kernel: %w", err)
-	}
-	version, err := run(exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${Package} ${Version}\n", "dracut-core", "dracut-network", "dracut-live"))
-	if err != nil {
-		return nil, fmt.Errorf("lab: dracut: %w", err)
-	}
-	sum := sha256.Sum256(fmt.Append(nil, filepath.Base(deb), version, dracutModules, dracutArgs))
-	dir := filepath.Join(cache, "dracut-"+hex.EncodeToString(sum[:8]))
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := buildDracut(ctx, deb, dir); err != nil {
-			return nil, fmt.Errorf("lab: dracut: %w", err)
-		}
-	}
-	return readImages(dir)
+	return buildOnce(ctx, "dracut", key, buildDracut)
 }
 
 // buildDracut builds beside dir and renames, so dir is complete or not there.

@@ -50,6 +50,12 @@ type Release struct {
 // Build makes the images, or finds them where an earlier call, in whichever
 // process, left them. It downloads a Debian kernel, and does not install it.
 func Build(ctx context.Context) (*Images, error) {
+	return buildOnce(ctx, "images", imageKey, buildImages)
+}
+
+// buildOnce returns the images of a kind that are made from a Debian kernel.
+// key is a digest of all that they are made from.
+func buildOnce(ctx context.Context, kind string, key func(deb string) (string, error), build func(ctx context.Context, deb, dir string) error) (*Images, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
@@ -63,15 +69,14 @@ func Build(ctx context.Context) (*Images, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab: kernel: %w", err)
 	}
-	key, err := imageKey(deb)
+	digest, err := key(deb)
 	if err != nil {
-		return nil, fmt.Errorf("lab: images: %w", err)
+		return nil, fmt.Errorf("lab: %s: %w", kind, err)
 	}
-	dir := filepath.Join(cache, "images-"+key)
+	dir := filepath.Join(cache, kind+"-"+digest)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		err = buildImages(ctx, deb, dir)
-		if err != nil {
-			return nil, fmt.Errorf("lab: images: %w", err)
+		if err := build(ctx, deb, dir); err != nil {
+			return nil, fmt.Errorf("lab: %s: %w", kind, err)
 		}
 	}
 	return readImages(dir)
