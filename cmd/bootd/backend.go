@@ -58,6 +58,9 @@ func (d *daemon) status(w *world, machine string, now time.Time) admin.Status {
 		s.Life = d.life(n.Name, s.Deployment, now)
 	}
 	for _, e := range boot.Events {
+		if e.Action == deploy.Foreign.String() { // another machine
+			continue
+		}
 		if e.Addr.IsValid() {
 			s.Addr = e.Addr
 		}
