@@ -28,20 +28,19 @@ const (
 // iocb is struct iocb, ioEvent struct io_event. Both have this form on
 // little-endian machines, which all that Go and bootd run on are but s390x.
 type iocb struct {
-	data           uint64
-	key, rwFlags   uint32
+	_              uint64    // data
+	_              [2]uint32 // key, flags of reads and writes
 	opcode         uint16
-	priority       int16
+	_              int16 // priority
 	file           uint32
-	buf, size      uint64
-	offset         int64
-	_              uint64
+	_              [4]uint64 // buffer, its size, offset, reserved
 	flags, eventfd uint32
 }
 
 type ioEvent struct {
-	data, iocb     uint64
-	result, second int64
+	_      [2]uint64 // data, address of the iocb
+	result int64
+	_      int64
 }
 
 func newSyncer() *syncer {
