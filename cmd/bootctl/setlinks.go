@@ -94,6 +94,8 @@ func (p place) load() (*config.Config, error) {
 		c = config.Default()
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, cli.Hint(err, "name the file with --config FILE, or write one with: bootd config init")
+	case errors.Is(err, fs.ErrPermission):
+		return nil, cli.Hint(err, "run bootctl as root: nodes in the state directory are part of the configuration")
 	case err != nil:
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,10 @@ func configCommand(stdout io.Writer) *cobra.Command {
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			draft, err := config.Open(args[0], rules())
-			if err == nil {
+			switch {
+			case errors.Is(err, fs.ErrPermission):
+				return cli.Hint(err, "run it as root: nodes in the state directory are part of the configuration")
+			case err == nil:
 				_, err = checked(draft)
 			}
 			return err
