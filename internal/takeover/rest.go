@@ -13,7 +13,7 @@ const (
 	ownFiles = "files for TFTP: bootd serves its loaders only (see loaders:)"
 	itself   = "about dnsmasq itself"
 	noMeans  = "bootd has nothing like it"
-	unknown  = "not a directive of dnsmasq 2.90"
+	unknown  = "not a directive that dnsmasq 2.90 tells of"
 )
 
 // reasons are those of the directives that are not carried over, and the empty
@@ -33,15 +33,16 @@ var reasons = byKey(map[string]string{
 	ownBoot: "dhcp-boot pxe-prompt pxe-service dhcp-pxe-vendor dhcp-no-override",
 	ownFiles: `tftp-root tftp-lowercase tftp-max tftp-mtu tftp-no-blocksize tftp-no-fail tftp-port-range tftp-secure tftp-single-port
 		tftp-unique-root`,
-	itself: `bind-dynamic bind-interfaces conf-script conntrack dumpfile dumpmask enable-dbus enable-ubus group keep-in-foreground listen-address
+	itself: `bind-dynamic bind-interfaces conntrack dumpfile dumpmask enable-dbus enable-ubus group keep-in-foreground listen-address
 		log-async log-debug log-dhcp log-facility log-malloc no-daemon pid-file quiet-dhcp quiet-ra quiet-tftp test user version help`,
 	noMeans: `bootp-dynamic bridge-interface dhcp-alternate-port dhcp-broadcast dhcp-client-update dhcp-fqdn dhcp-generate-names
 		dhcp-ignore-clid dhcp-ignore-names dhcp-lease-max dhcp-luascript dhcp-name-match dhcp-option-pxe dhcp-proxy dhcp-relay
 		dhcp-reply-delay dhcp-scriptuser dhcp-sequential-ip dhcp-subscrid dhcp-ttl leasefile-ro leasequery no-dhcpv4-interface
 		no-dhcpv6-interface script-arp script-on-renewal shared-network tag-if`,
-	"hosts of /etc/ethers: write them under nodes:":                            "read-ethers",
-	"leases: bootctl import dnsmasq --leases FILE takes them in":               "dhcp-leasefile",
-	"a program that is told of leases: write it as leases: {hooks: [PROGRAM]}": "dhcp-script",
+	"hosts of /etc/ethers: write them under nodes:":                                    "read-ethers",
+	"leases: bootctl import dnsmasq --leases FILE takes them in":                       "dhcp-leasefile dhcp-lease",
+	"what a program prints is not read: put it into a file, and name that with --conf": "conf-script",
+	"a program that is told of leases: write it as leases: {hooks: [PROGRAM]}":         "dhcp-script",
 })
 
 // byKey turns lists of directives by their reason into reasons by directive.

@@ -339,8 +339,9 @@ nodes:
 		{"dhcp-relay=10.1.0.1,10.9.0.1\ntag-if=set:a,tag:b\nshared-network=eth1,10.9.0.1", with(""), "3-5: bootd has nothing like it"},
 		{"dhcp-leasefile=/x", with(""), "3: leases: bootctl import dnsmasq --leases FILE takes them in"},
 		{"dhcp-script=/x", with(""), "3: a program that is told of leases: write it as leases: {hooks: [PROGRAM]}"},
+		{"conf-script=/x", with(""), "3: what a program prints is not read: put it into a file, and name that with --conf"},
 		{"read-ethers", with(""), "3: hosts of /etc/ethers: write them under nodes:"},
-		{"foo=bar", with(""), "3: not a directive of dnsmasq 2.90"},
+		{"foo=bar", with(""), "3: not a directive that dnsmasq 2.90 tells of"},
 		{`domain="mtl`, with(""), `3: dnsmasq would refuse it: missing "`},
 		{"conf-file=/missing", with(""), "3: dnsmasq would refuse it: /missing: file does not exist"},
 	} {
