@@ -134,6 +134,7 @@ type inboundPacket struct {
 	from netip.AddrPort
 	to   netip.Addr
 	age  time.Duration // it waited in the socket
+	many bool          // with many others
 }
 
 func newPipe() *pipe {
@@ -160,7 +161,7 @@ func (p *pipe) Recv(batch []*exchange) (int, error) {
 	case pkt := <-p.in:
 		in := &batch[0].inbound
 		in.n = copy(in.buf[:], pkt.b)
-		in.peer, in.to, in.arrived = pkt.from, pkt.to, time.Now().Add(-pkt.age)
+		in.peer, in.to, in.arrived, in.queued = pkt.from, pkt.to, time.Now().Add(-pkt.age), pkt.many
 		return 1, nil
 	case <-p.wake:
 		return 0, os.ErrDeadlineExceeded

@@ -40,6 +40,7 @@ type inbound struct {
 	peer    netip.AddrPort // source
 	to      netip.Addr     // address it was sent to; zero: not known
 	arrived time.Time      // by the kernel's clock, so that time spent in the socket counts
+	queued  bool           // as many as are read at once waited with it: it is load that held it up
 }
 
 // outbound is a reply to send from one of our addresses, which is the server

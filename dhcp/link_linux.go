@@ -138,7 +138,7 @@ func (l *Link) Recv(batch []*exchange) (n int, err error) {
 	now := time.Now()
 	for i := range r.n {
 		in, h := &batch[i].inbound, &r.hdr[i]
-		in.n, in.to, in.arrived = int(h.n), netip.Addr{}, now
+		in.n, in.to, in.arrived, in.queued = int(h.n), netip.Addr{}, now, r.n == len(batch)
 		in.readControl(r.oob[i][:h.Controllen])
 		if l.headers {
 			in.strip()

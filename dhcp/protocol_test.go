@@ -475,9 +475,13 @@ func TestC29C32C36Relay(t *testing.T) {
 func TestStaleRequestIsDropped(t *testing.T) {
 	one(t, func(b *bench) {
 		time.Sleep(time.Hour)
-		p := inboundPacket{b: discover(m1).ToBytes(), from: broadcast68, to: everybody, age: shedAge + time.Millisecond}
+		p := inboundPacket{b: discover(m1).ToBytes(), from: broadcast68, to: everybody, age: shedAge + time.Millisecond, many: true}
 		if r := b.exchange(b.dhcp, p); r != nil {
-			t.Errorf("DISCOVER that waited for %v: got %v, want silence", p.age, r.MessageType())
+			t.Errorf("DISCOVER that waited for %v with many others: got %v, want silence", p.age, r.MessageType())
+		}
+		p.many = false
+		if r := b.exchange(b.dhcp, p); r == nil {
+			t.Errorf("DISCOVER that waited for %v alone: got silence, want an offer", p.age)
 		}
 		p.age = shedAge
 		offer := b.exchange(b.dhcp, p)

@@ -281,7 +281,8 @@ func (s *Server) receive(ctx context.Context, l *link) error {
 // dropped, by how long they waited in the socket: to drop one is cheap, so the
 // socket does not overflow, and no REQUEST is lost on whose OFFER work was
 // spent. Without that, five times as many clients as the server can take get
-// half as much done.
+// half as much done. One that waited with few others was held up by something
+// else, such as a busy machine, and is answered.
 func (s *Server) handle(l *link, x *exchange, out *outbox) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -294,7 +295,7 @@ func (s *Server) handle(l *link, x *exchange, out *outbox) {
 	case waited > maxAge:
 		s.Metrics.dropped("too old")
 		return
-	case waited > shedAge && looksLikeDiscover(x.buf[:x.n]):
+	case waited > shedAge && x.queued && looksLikeDiscover(x.buf[:x.n]):
 		s.Metrics.dropped("overload")
 		return
 	}
