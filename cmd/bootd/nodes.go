@@ -16,6 +16,7 @@ import (
 	"bootd/internal/config"
 	"bootd/internal/lease"
 	"bootd/internal/node"
+	"bootd/internal/store"
 	"bootd/internal/timeline"
 )
 
@@ -233,7 +234,7 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 	}
 	if !dry && len(change.Keys) > 0 {
 		if anew {
-			if err := errors.Join(d.records.Forget(name), d.agents.Forget(name)); err != nil {
+			if err := errors.Join(d.records.Forget(name), d.agents.Forget(name), d.hosts.Apply([]store.Change{{Key: []byte(name)}})); err != nil {
 				return admin.NodeChange{}, err
 			}
 			d.pulse.Forget(name)
