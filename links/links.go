@@ -54,8 +54,9 @@ const (
 
 // Links are the targets of the links in a boot directory, as readlink(2)
 // returns them. An empty target means that there is no such link. Aliases are
-// further names of links that lead where Rootfs leads, in order, with a blank
-// between two: old initrds ask for "filesystem.squashfs".
+// further names of links, in order, with a blank between two: NAME leads where
+// Rootfs leads, since old initrds ask for "filesystem.squashfs", NAME=kernel and
+// NAME=initrd.img.xz where those lead.
 type Links struct {
 	Kernel  string `json:"kernel,omitempty"`
 	Initrd  string `json:"initrd,omitempty"`
@@ -68,8 +69,9 @@ type link struct{ name, target string }
 
 func (l Links) each() []link {
 	list := []link{{Kernel, l.Kernel}, {Initrd, l.Initrd}, {Rootfs, l.Rootfs}}
-	for name := range strings.FieldsSeq(l.Aliases) {
-		list = append(list, link{name, l.Rootfs})
+	for alias := range strings.FieldsSeq(l.Aliases) {
+		name, of, _ := strings.Cut(alias, "=")
+		list = append(list, link{name, map[string]string{"": l.Rootfs, Kernel: l.Kernel, Initrd: l.Initrd}[of]})
 	}
 	return list
 }

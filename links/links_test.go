@@ -855,6 +855,37 @@ func BenchmarkCurrent(b *testing.B) {
 	}
 }
 
+// Aliases of the kernel and of the initrd lead where those lead, and are told
+// from each other when they are read again.
+func TestAliasesOfKernelAndInitrd(t *testing.T) {
+	tree := newTree(t)
+	wanted := []string{"vmlinuz=kernel", "initrd=initrd.img.xz", "root.img"}
+	for _, s := range []artifacts.Set{k8s, next} {
+		mustApply(t, tree, Wanted{"n", s, wanted})
+		for name, target := range map[string]string{"vmlinuz": s.Kernel, "initrd": s.Initrd, "root.img": s.Squashfs} {
+			if got, err := os.Readlink(at(tree, "n", name)); err != nil || got != "../"+target {
+				t.Errorf("%s: got %q, %v, want %q", name, got, err, "../"+target)
+			}
+		}
+	}
+	if p := mustApply(t, tree, Wanted{"n", next, wanted}); len(p.Changes) != 0 {
+		t.Errorf("the same again: got %+v, want no change", p.Changes)
+	}
+	if p := mustApply(t, tree, Wanted{"n", next, wanted[:1]}); !slices.Equal(p.Changes[0].Differ(), []string{"initrd", "root.img"}) {
+		t.Errorf("differ: got %q, want the two that go", p.Changes[0].Differ())
+	}
+	for bad, want := range map[string]string{
+		"rootfs=kernel": `"rootfs" cannot be another name of kernel`,
+		"x=modules":     `"modules" is not one of kernel, initrd.img.xz, of which "x" could be another name`,
+	} {
+		p, err := tree.Plan([]Wanted{{"n", next, []string{bad}}})
+		must(t, err)
+		if len(p.Refused) != 1 || p.Refused[0].Err.Error() != `node "n": `+want {
+			t.Errorf("alias %q: got %v, want %s", bad, p.Refused, want)
+		}
+	}
+}
+
 // An alias leads where rootfs leads, switches with it, and goes when it is no
 // longer wanted. The administrator's own links stay.
 func TestAliases(t *testing.T) {

@@ -1,6 +1,7 @@
 package links
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,7 +16,7 @@ import (
 type Wanted struct {
 	Node    string
 	Set     artifacts.Set
-	Aliases []string // further names of the root file system
+	Aliases []string // further names, each as in Links.Aliases
 }
 
 // A Change is one boot directory to make or to replace.
@@ -140,9 +141,11 @@ func (t *Tree) memoTargets() func(Wanted) (Links, error) {
 		q := question{w.Set, aliases(w.Aliases)}
 		r, ok := known[q]
 		if !ok {
-			r.links = Links{Kernel: "../" + w.Set.Kernel, Initrd: "../" + w.Set.Initrd}
+			r.links = Links{Kernel: "../" + w.Set.Kernel, Initrd: "../" + w.Set.Initrd, Aliases: q.aliases}
 			if w.Set.Squashfs != "" {
-				r.links.Rootfs, r.links.Aliases = "../"+w.Set.Squashfs, q.aliases
+				r.links.Rootfs = "../" + w.Set.Squashfs
+			} else { // and so nothing leads there
+				r.links.Aliases = aliases(slices.DeleteFunc(strings.Fields(q.aliases), func(a string) bool { return !strings.Contains(a, "=") }))
 			}
 			r.err = t.checkLinks(r.links)
 			known[q] = r
@@ -153,9 +156,13 @@ func (t *Tree) memoTargets() func(Wanted) (Links, error) {
 
 // checkLinks refuses links that no node can boot from.
 func (t *Tree) checkLinks(l Links) error {
-	for name := range strings.FieldsSeq(l.Aliases) {
+	for alias := range strings.FieldsSeq(l.Aliases) {
+		name, of, _ := strings.Cut(alias, "=")
 		if name == Kernel || name == Initrd || name == Rootfs || name == script || strings.HasPrefix(name, ".") || strings.Contains(name, "/") {
-			return fmt.Errorf("%q cannot be another name of %s", name, Rootfs)
+			return fmt.Errorf("%q cannot be another name of %s", name, cmp.Or(of, Rootfs))
+		}
+		if of != "" && of != Kernel && of != Initrd {
+			return fmt.Errorf("%q is not one of %s, %s, of which %q could be another name", of, Kernel, Initrd, name)
 		}
 	}
 	if _, _, err := l.release(); err != nil {

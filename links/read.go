@@ -233,7 +233,7 @@ func (t *Tree) look(name string) (bootDir, error) {
 }
 
 // readOthers reads what is not one of the three links: aliases, which lead
-// where rootfs leads, and what is not ours.
+// where one of them leads, and what is not ours.
 func (b *bootDir) readOthers(dir *os.Root) error {
 	entries, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
@@ -243,8 +243,8 @@ func (b *bootDir) readOthers(dir *os.Root) error {
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == Kernel || name == Initrd || name == Rootfs:
-		case e.Type() == fs.ModeSymlink && b.isAlias(dir, name):
-			also = append(also, name)
+		case e.Type() == fs.ModeSymlink && b.alias(dir, name) != "":
+			also = append(also, b.alias(dir, name))
 		case e.Type().IsRegular() || e.Type() == fs.ModeSymlink:
 			b.others = append(b.others, other{name, e.Type() == fs.ModeSymlink})
 		default:
@@ -255,9 +255,20 @@ func (b *bootDir) readOthers(dir *os.Root) error {
 	return nil
 }
 
-func (b *bootDir) isAlias(dir *os.Root, name string) bool {
+// alias returns the alias, as in Links, that a link is; empty: it is none.
+func (b *bootDir) alias(dir *os.Root, name string) string {
 	target, err := dir.Readlink(name)
-	return err == nil && target != "" && target == b.links.Rootfs && !strings.ContainsAny(name, " \t\n\v\f\r\u0085\u00a0") && !strings.HasPrefix(name, ".")
+	switch {
+	case err != nil, target == "", strings.ContainsAny(name, "= \t\n\v\f\r\u0085\u00a0"), strings.HasPrefix(name, "."):
+		return ""
+	case target == b.links.Rootfs:
+		return name
+	case target == b.links.Kernel:
+		return name + "=" + Kernel
+	case target == b.links.Initrd:
+		return name + "=" + Initrd
+	}
+	return ""
 }
 
 // Image returns the path below the root of the whole image that a node's boot

@@ -96,7 +96,7 @@ func TestReference(t *testing.T) {
 		t.Errorf("nodes: want (-) got (+):\n%s", diff)
 	}
 	wantRoles := map[string]node.Role{
-		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Firmware: node.BIOS, Aliases: []string{"filesystem.squashfs"}, Signed: true, LoopLimit: 10, RegistrationToken: "/etc/bootd/secrets/registration-gpu",
+		"gpu": {Name: "gpu", Dir: "gpu", Squashfs: []string{"gpu-worker"}, Channel: "stable", Loader: node.LoaderGRUBShim, Firmware: node.BIOS, Aliases: []string{"filesystem.squashfs", "vmlinuz=kernel"}, Signed: true, LoopLimit: 10, RegistrationToken: "/etc/bootd/secrets/registration-gpu",
 			Install:  &node.Install{Done: node.DoneCallback, Within: time.Hour, CheckIn: 30 * time.Minute, Ready: node.ReadyCheckedIn},
 			Validate: &node.Validate{OS: "Ubuntu 24.04*", Bond: "bond0", BondMode: "802.3ad", BondMembers: 4, Wiped: 5e12, Services: []string{"stylus-agent"}, Registered: true},
 			Hosts:    hosts(t, "gpu*"), ScriptArgs: []node.ScriptArg{{Arg: "rd.luks=0", Hosts: hosts(t, "ncn-w*,fmn*")}}},

@@ -223,19 +223,29 @@ func (b *builder) squashfs(at place, list []string) []string {
 	return list
 }
 
-// aliases checks the further names of a root file system.
-func (b *builder) aliases(at place, list []string) []string {
+// aliases reads the further names of links: NAME of the root file system, or
+// NAME of kernel or initrd.img.xz.
+func (b *builder) aliases(at place, list []string) (aliases []string) {
 	for i, s := range list {
 		at := at.item("aliases", i, "")
+		name, of, other := strings.Cut(s, " of ")
 		switch {
-		case s == "":
+		case name == "":
 			b.add(at, "missing")
-		case slices.Contains(linkNames, s):
-			b.add(at, "%q is a name that every boot directory has", s)
+		case slices.Contains(linkNames, name):
+			b.add(at, "%q is a name that every boot directory has", name)
+		case strings.Contains(name, "="):
+			b.add(at, "%q: a name has no =", name)
+		case other && of != "kernel" && of != "initrd.img.xz" && of != "rootfs":
+			b.add(at, "%q is not one of kernel, initrd.img.xz, rootfs", of)
 		}
-		b.element(at, s)
+		b.element(at, name)
+		if other && of != "rootfs" {
+			name += "=" + of
+		}
+		aliases = append(aliases, name)
 	}
-	return list
+	return aliases
 }
 
 // linkNames are entries of a boot directory that no alias can take.

@@ -73,7 +73,7 @@ type Role struct {
 	Args     string   // kernel arguments, a text/template over ipxe.Args
 	Loader   Loader   // zero: the site's choice
 	Firmware Firmware // the mode that machines must start in; zero: any
-	Aliases  []string // further names of the root file system in a boot directory, such as "filesystem.squashfs"
+	Aliases  []string // further names in a boot directory: of the root file system, such as "filesystem.squashfs", or "vmlinuz=kernel"
 	Signed   bool     // only releases with a good signature are linked
 	Follow   bool     // a new release of the channel is linked when it is complete
 	Install  *Install // its releases are installers; nil: they are what its nodes run
