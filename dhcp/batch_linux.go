@@ -37,6 +37,7 @@ type reader struct {
 	from  [batchLen]unix.RawSockaddrInet4
 	oob   [batchLen][128]byte
 	want  int
+	shed  *shedder
 	n     int
 	errno syscall.Errno
 	call  func(fd uintptr) bool // read: a method value made for each call would be garbage
@@ -69,7 +70,11 @@ func (r *reader) aim(batch []*exchange) {
 // read implements what syscall.RawConn wants: false when there is nothing yet.
 func (r *reader) read(fd uintptr) bool {
 	r.n, r.errno = mmsg(unix.SYS_RECVMMSG, fd, r.hdr[:r.want])
-	return r.errno != unix.EAGAIN
+	if r.errno == unix.EAGAIN {
+		r.shed.set(fd, false) // before we wait for packets
+		return false
+	}
+	return true
 }
 
 // source is where the i-th packet came from.

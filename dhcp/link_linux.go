@@ -30,6 +30,7 @@ type Link struct {
 	sock    net.PacketConn
 	in      syscall.RawConn // of sock
 	headers bool            // sock is a raw one: see ListenBeside
+	shed    *shedder        // nil: none
 	out     *sender         // of IP packets
 	frames  *sender         // nil: replies to clients without an address are broadcast
 	arp     *packet.Conn    // nil: nobody is asked for addresses
@@ -53,6 +54,10 @@ func Listen(ifname string, port uint16) (*Link, error) {
 	l, err := newSockets(ifi, pc)
 	if err != nil {
 		return nil, err
+	}
+	if l.shed, err = newShedder(); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("interface %s: packet filter: %w", ifname, err)
 	}
 	if port != ServerPort {
 		return l, nil // PXE requests on 4011 come from clients that have an address
@@ -129,6 +134,7 @@ func (l *Link) Recv(batch []*exchange) (n int, err error) {
 	r := l.readers.Get().(*reader)
 	defer l.readers.Put(r)
 	r.aim(batch)
+	r.shed = l.shed
 	switch err := l.in.Read(r.call); {
 	case err != nil:
 		return 0, err
@@ -146,6 +152,7 @@ func (l *Link) Recv(batch []*exchange) (n int, err error) {
 		}
 		in.peer = r.source(i)
 	}
+	l.shed.judge(l.in, batch[:r.n], r.n == len(batch), now)
 	return r.n, nil
 }
 
