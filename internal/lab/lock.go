@@ -10,8 +10,9 @@ import (
 )
 
 // slots is how many guests run at once on one machine, whichever test package
-// started them: under software emulation more of them only starve each other.
-const slots = 2
+// started them. Most of a boot is waiting, but under software emulation many of
+// them starve each other.
+const slots = 3
 
 // lockFile takes an exclusive lock on a file, waiting for it until ctx is
 // done. Closing the file gives it back, and so does the end of the process.
