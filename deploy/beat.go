@@ -48,7 +48,7 @@ func (r Record) agent(now time.Time, s Sign, rules Rules) Record {
 	case rules.Install == nil:
 		return r.says(now, s.booted(), rules)
 	case s.Boot == LiveCD:
-		return r.runs(now, rules)
+		return r.runs(rules)
 	case s.Boot == BootUnknown && r.Phase == Installing:
 		return r // the installer's, or that of the system before it
 	}

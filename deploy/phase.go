@@ -61,7 +61,7 @@ func (p *Phase) UnmarshalText(b []byte) error {
 type Record struct {
 	Phase    Phase     `json:"phase"`
 	Since    time.Time `json:"since,omitzero"`    // of Phase
-	From     Phase     `json:"from,omitzero"`     // the phase before Armed, Failed or Held
+	From     Phase     `json:"from,omitzero"`     // the last phase before it that was none of Armed, Failed, Held
 	Reason   string    `json:"reason,omitempty"`  // what brought Phase about, for people
 	Deadline time.Time `json:"deadline,omitzero"` // by when it has to end; zero: no matter
 	Wipe     bool      `json:"wipe,omitempty"`    // the next boot is told to wipe the disks, once
@@ -69,6 +69,9 @@ type Record struct {
 	Installs int       `json:"installs,omitempty"`
 	Running  bool      `json:"running,omitempty"` // what was given out last was seen running
 	Beats    bool      `json:"beats,omitempty"`   // the system that runs sends heartbeats
+
+	Unarmed mark `json:"unarmed,omitzero"` // where disarming leads back to
+	Unheld  mark `json:"unheld,omitzero"`  // where resuming leads back to, and what moves meanwhile
 
 	// The loop detector: boots that were given out since the last check-in.
 	Boots int       `json:"boots,omitempty"`
@@ -87,17 +90,44 @@ func (p Phase) Runs() bool { return p >= CheckedIn && p <= Ready }
 // knows of.
 func (p Phase) onDisk() bool { return p >= Installed && p <= Ready }
 
+// A mark is a phase that a record goes back to, with what belongs to it.
+type mark struct {
+	Phase    Phase     `json:"phase"`
+	Reason   string    `json:"reason,omitempty"`
+	Deadline time.Time `json:"deadline,omitzero"`
+}
+
+func (r Record) mark() mark { return mark{r.Phase, r.Reason, r.Deadline} }
+
+// back returns r in the phase of a mark.
+func (r Record) back(now time.Time, m mark) Record {
+	r = r.to(now, m.Phase, m.Reason)
+	r.Deadline = m.Deadline
+	return r
+}
+
+// settled reports whether a phase says what is on the disk of a node: the others
+// say what is to become of it, or that it waits.
+func (p Phase) settled() bool { return p != Armed && p != Failed && p != Held }
+
+// Installing reports whether an installer was given out and is not known to be
+// through, whether or not the node is held meanwhile.
+func (r Record) Installing() bool {
+	return r.Phase == Installing || r.Phase == Held && r.Unheld.Phase == Installing
+}
+
 // to returns r in another phase. Everything that belongs to a phase alone
 // begins anew.
 func (r Record) to(now time.Time, p Phase, reason string) Record {
-	if p == Armed || p == Failed || p == Held {
-		r.From = r.Phase
-	} else {
+	switch {
+	case p.settled():
 		r.From = Inventory
+	case r.Phase.settled():
+		r.From = r.Phase
 	}
-	r.Phase, r.Since, r.Reason, r.Deadline = p, now, reason, time.Time{}
 	if p == Installing || p == Installed || p == Configuring { // what sent heartbeats is gone
 		r.Beats = false
 	}
+	r.Phase, r.Since, r.Reason, r.Deadline = p, now, reason, time.Time{}
 	return r
 }

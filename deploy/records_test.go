@@ -169,7 +169,7 @@ func act(t *testing.T, rnd *rand.Rand, s *deploy.Records, now time.Time, name st
 		if !m.given {
 			return "nothing"
 		}
-		if !m.armedRan && s.Get(name).Phase == deploy.Installing {
+		if !m.armedRan && s.Get(name).Installing() {
 			m.ran++
 			m.armedRan = true
 		}

@@ -70,7 +70,7 @@ func (r Record) After(now time.Time, s Sign, rules Rules) (Record, error) {
 	case KernelSent:
 		r.Sent = true
 	case SystemRuns:
-		return r.runs(now, rules), nil
+		return r.runs(rules), nil
 	case SiteGiven:
 		if r.Phase == Installed {
 			deadline := r.Deadline
@@ -91,6 +91,9 @@ func (r Record) After(now time.Time, s Sign, rules Rules) (Record, error) {
 	case Beat:
 		return r.beats(now, s, rules), nil
 	case SaidFailed:
+		if r.old(rules) {
+			return r, nil
+		}
 		return r.fail(now, "the node said: "+cmp.Or(s.Detail, "nothing more")), nil
 	case Overdue:
 		return r.overdue(now, rules), nil
@@ -101,60 +104,62 @@ func (r Record) After(now time.Time, s Sign, rules Rules) (Record, error) {
 }
 
 // runs takes note that what was given out last runs. A wipe that was armed for
-// a system booted from the network has been given out with it.
-func (r Record) runs(now time.Time, rules Rules) Record {
-	switch {
-	case rules.Install != nil:
-		r.Running = r.Running || r.Phase == Installing
-	case r.Wipe && r.Phase == Armed && r.Boots > 0:
-		r = r.to(now, Configuring, "told to wipe, and runs")
-		r.Wipe = false
-	}
+// a system booted from the network is over with that boot, see Comes.
+func (r Record) runs(rules Rules) Record {
+	r.Running = r.Running || rules.Install != nil && r.Installing() || rules.Install == nil && r.Wipe && r.Boots > 0
 	return r
 }
 
 // done ends an installation. A node that was given up is not lost: late is
-// better than never.
+// better than never. An armed node was installed from another medium.
 func (r Record) done(now time.Time, reason string, rules Rules) (Record, error) {
-	switch {
-	case rules.Install == nil:
+	if rules.Install == nil {
 		return r, fmt.Errorf("%w: its role installs nothing", ErrNotNow)
-	case r.Phase == Held && r.From == Installing:
-		r.From = Installed
-		return r, nil
-	case r.Phase == Failed && r.From == Installing, r.Phase == Installing:
-		r = r.to(now, Installed, reason)
-		r.Deadline = now.Add(rules.Install.CheckIn)
-		r.Wipe, r.Running, r.Boots = false, false, 0
-		return r, nil
-	case r.Phase.onDisk():
-		return r, nil
 	}
-	return r, r.notNow("installing")
+	is := mark{Installed, reason, now.Add(rules.Install.CheckIn)}
+	switch {
+	case r.Phase == Held && (r.Unheld.Phase == Installing || r.Unheld.Phase == Armed):
+		r.Unheld = is
+	case r.Phase == Failed && r.From == Installing, r.Phase == Installing, r.Phase == Armed:
+		r = r.back(now, is)
+	case r.Phase.onDisk(), r.Phase == Held && r.Unheld.Phase.onDisk():
+		return r, nil
+	default:
+		return r, r.notNow("installing")
+	}
+	r.Wipe, r.Running, r.Boots, r.Unarmed = false, false, 0, mark{}
+	return r, nil
+}
+
+// old reports whether it is the system of before that speaks: what the node is
+// armed for was not given out yet.
+func (r Record) old(rules Rules) bool {
+	armed := r.Phase == Armed || r.Phase == Held && r.Unheld.Phase == Armed
+	return armed && (rules.Install != nil || r.Boots == 0)
 }
 
 // says takes what the running system says of itself.
 func (r Record) says(now time.Time, s Sign, rules Rules) Record {
+	if r.old(rules) {
+		return r
+	}
 	reached := map[SignKind]Phase{SaidBooted: CheckedIn, SaidJoined: Registered, Validated: Ready, Invalidated: Failed}[s.Kind]
 	if reached != Failed && reached >= rules.ready() {
 		reached = Ready
 	}
+	why := cmp.Or(s.Detail, map[SignKind]string{SaidBooted: "the system checked in", SaidJoined: "the system said that it registered", Validated: "all checks passed"}[s.Kind])
 	r.Boots = 0
 	switch {
-	case r.Phase == Armed && rules.Install != nil: // the old system, before it is installed anew
-		return r
-	case r.Phase == Held:
-		if reached != Failed {
-			r.From = reached
-		}
-		return r
 	case reached == Failed:
 		return r.fail(now, cmp.Or(s.Detail, "it is not as its role expects"))
+	case r.Phase == Held:
+		r.Unheld = mark{Phase: reached, Reason: why}
 	case r.Phase.onDisk() && r.Phase >= reached && r.Phase <= Ready:
 		return r
+	default:
+		r = r.to(now, reached, why)
 	}
-	r = r.to(now, reached, cmp.Or(s.Detail, map[SignKind]string{SaidBooted: "the system checked in", SaidJoined: "the system said that it registered", Validated: "all checks passed"}[s.Kind]))
-	r.Wipe = false
+	r.Wipe, r.Running, r.Unarmed = false, false, mark{}
 	return r
 }
 
@@ -200,24 +205,35 @@ func (r Record) command(now time.Time, s Sign, rules Rules) (Record, error) {
 		if r.Phase != Armed {
 			return r, r.notNow("armed")
 		}
-		r = r.to(now, r.From, "disarmed")
-		r.Wipe = false
+		return r.disarm(now), nil
 	case ToHold:
 		if r.Phase == Held {
 			r.Reason = cmp.Or(s.Detail, r.Reason)
 			return r, nil
 		}
+		r.Unheld = r.mark()
 		r = r.to(now, Held, cmp.Or(s.Detail, "held by the administrator"))
 	case ToResume:
 		if r.Phase != Held {
 			return r, r.notNow("held")
 		}
-		r = r.to(now, r.From, "resumed")
-		r.Boots = 0
+		r = r.back(now, r.Unheld)
+		r.Unheld, r.Boots = mark{}, 0
 	default:
 		return r, fmt.Errorf("deploy: %d is not a sign", s.Kind)
 	}
 	return r, nil
+}
+
+// disarm goes back to what was before. An installer that was given out then is
+// not given out once more.
+func (r Record) disarm(now time.Time) Record {
+	was := r.Unarmed
+	r.Unarmed, r.Wipe = mark{}, false
+	if was.Phase == Installing {
+		return r.fail(now, "disarmed, after its installer had been given out")
+	}
+	return r.back(now, was)
 }
 
 func (r Record) arm(now time.Time, s Sign, rules Rules) (Record, error) {
@@ -234,6 +250,7 @@ func (r Record) arm(now time.Time, s Sign, rules Rules) (Record, error) {
 		r.Wipe = s.Wipe
 		return r, nil
 	}
+	r.Unarmed = r.mark()
 	r = r.to(now, Armed, "armed by the administrator")
 	r.Wipe, r.Running, r.Boots, r.Sent = s.Wipe, false, 0, false
 	return r, nil
@@ -242,6 +259,12 @@ func (r Record) arm(now time.Time, s Sign, rules Rules) (Record, error) {
 // Comes returns the record of a node that asks what to boot: it was restarted,
 // unless it asks twice. It is the record to decide by.
 func (r Record) Comes(now time.Time, rules Rules) Record {
+	if rules.Install == nil && r.Wipe && r.Running { // that was the boot that wiped
+		if r.Wipe, r.Running = false, false; r.Phase == Armed {
+			r = r.to(now, Configuring, "told to wipe, and ran")
+			r.Unarmed = mark{}
+		}
+	}
 	switch {
 	case r.Phase == Installing && r.Running && rules.Install != nil && rules.Install.Done == node.DoneRestart:
 		r, _ = r.done(now, "the installer was seen running, and the machine came back", rules)
@@ -249,6 +272,7 @@ func (r Record) Comes(now time.Time, rules Rules) Record {
 		r = r.fail(now, "the installer was seen running, and the machine came back without a word that it is through")
 	case r.Phase != Held && r.loops(now, rules):
 		since := now.Sub(r.First).Round(time.Second)
+		r.Unheld = r.mark()
 		r = r.to(now, Held, fmt.Sprintf("loop: it was told %d times within %v what to boot and never checked in", r.Boots, since))
 	}
 	return r

@@ -1,6 +1,7 @@
 package ipxe
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"io"
@@ -86,7 +87,7 @@ func (h *handler) readCheckIn(w *meter, c *call, name string) (in CheckIn, err e
 		return WireText(h.Redact(name, s))
 	}
 	if checkIns[in.Kind] {
-		text, err := body(w, c.Request)
+		text, err := text(w, c.Request, in.Kind == "failed")
 		if err != nil {
 			return in, err
 		}
@@ -109,6 +110,41 @@ func lastLine(text []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return lines[len(lines)-1]
 }
+
+// maxLog is the longest log of a failure that is read. Of more than maxBody its
+// end is kept: that is where most programs say why they failed.
+const maxLog = 64 << 20
+
+// text reads the body of a check-in that is a text, and where tail says so the
+// end of a longer one.
+func text(w http.ResponseWriter, r *http.Request, tail bool) ([]byte, error) {
+	if !tail {
+		return body(w, r)
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(logTime))
+	var kept []byte
+	cut := false
+	in, piece := http.MaxBytesReader(w, r.Body, maxLog), make([]byte, 32<<10)
+	for {
+		n, err := in.Read(piece)
+		if kept = append(kept, piece[:n]...); len(kept) > maxBody {
+			kept, cut = kept[len(kept)-maxBody:], true
+		}
+		switch {
+		case err == nil:
+		case len(kept) == 0 && !errors.Is(err, io.EOF):
+			return nil, refuse(http.StatusBadRequest, "body did not arrive")
+		case cut: // and not half a line, which may be half a secret
+			_, rest, _ := bytes.Cut(kept, []byte("\n"))
+			return bytes.Clone(rest), nil
+		default: // what came of a log that was cut off says more than nothing
+			return bytes.Clone(kept), nil
+		}
+	}
+}
+
+// logTime is how long a client has to send a log.
+const logTime = time.Minute
 
 // body reads a whole body within its bounds.
 func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"io/fs"
+	"net/http"
 	"net/netip"
 	"path"
 	"regexp"
@@ -18,6 +19,7 @@ import (
 
 // A GRUBFile is a configuration file that GRUB asks for.
 type GRUBFile struct {
+	Peek bool       // somebody only looks: nothing follows from the answer
 	Next bool       // the decision alone, for a GRUB that waits with an earlier file
 	Step string     // not empty: GRUB reports that this step failed
 	MAC  node.MAC   // in the name; zero: it has none
@@ -109,6 +111,7 @@ func GRUBTrouble(server, text string, next bool) []byte {
 // grub answers GRUB.
 func (h *handler) grub(w *meter, c *call) error {
 	begin := time.Now()
+	c.grub.Peek = c.Method == http.MethodHead
 	text, e, err := h.GRUB(c.grub, c.addr, c.server)
 	if err != nil {
 		return err
@@ -152,6 +155,7 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 // address counts before the name of the file: a lease is harder to make up.
 func (s *Server) whose(f GRUBFile, peer netip.Addr) (Machine, deploy.Decision) {
 	m := Machine{MAC: f.MAC, UUID: f.UUID, Addr: peer, Firmware: node.UEFI} // no GRUB for BIOS is handed out
+	m.Peek = f.Peek || f.Step != "" || f.Addr.IsValid() && f.Addr != peer
 	if s.Identify != nil {
 		if _, mac := s.Identify(peer); !mac.IsZero() {
 			m.MAC = mac

@@ -54,7 +54,7 @@ needs xorriso.`,
 	configFlag(cmd, &m.place)
 	f := cmd.Flags()
 	f.StringVar(&m.kind, "kind", "", "which `KIND` of image: site or install; required")
-	f.StringVar(&m.output, "output", "", "write the image to this `FILE` (default: site-user-data.iso or install.iso here)")
+	f.StringVar(&m.output, "output", "", "write the image to this `FILE` (default: NODE-site.iso or NODE-install.iso here)")
 	f.StringVar(&m.from, "from", "", "install: image of the installer, a `FILE` (default: that of the node's release)")
 	f.StringVar(&m.as, "as", "", "install: `PATH` of the document in the image (default: config.yaml, or what the family of the payload wants)")
 	return cmd
@@ -83,9 +83,12 @@ func (m *isoMaker) run(ctx context.Context, stdout io.Writer, name string) error
 	if !ok {
 		return fmt.Errorf("%q is not a node of the configuration", name)
 	}
-	output, err := outsideRoot(cmp.Or(m.output, map[string]string{"site": "site-user-data.iso", "install": "install.iso"}[m.kind]), c.Root)
+	output, err := outsideRoot(cmp.Or(m.output, name+"-"+m.kind+".iso"), c.Root)
 	if err != nil {
 		return err
+	}
+	if same(output, m.from) {
+		return fmt.Errorf("--output: %q is the image of --from", output)
 	}
 	write := m.site
 	if m.kind == "install" {
@@ -100,6 +103,13 @@ func (m *isoMaker) run(ctx context.Context, stdout io.Writer, name string) error
 	}
 	_, err = fmt.Fprintf(stdout, "%s: %s image of %s, %s\n", output, m.kind, name, size(info.Size()))
 	return err
+}
+
+// same reports whether two paths are of one file.
+func same(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // outsideRoot refuses a file that the boot plane would serve, by whatever name
@@ -185,7 +195,13 @@ func (m *isoMaker) installer(c *config.Config, n *node.Node) (string, error) {
 // writeAside writes a file for its owner alone: beside path, then to disk, then
 // by rename. What was at path stays until then.
 func writeAside(path string, fill func(*os.File) error) (err error) {
+	if path, err = regularTarget(path); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s: there is no directory %s", path, filepath.Dir(path))
+	}
 	if err != nil {
 		return err
 	}
@@ -201,6 +217,26 @@ func writeAside(path string, fill func(*os.File) error) (err error) {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// regularTarget returns where a file is, behind symbolic links, that is to be
+// written. A rename would put a file in the place of a device.
+func regularTarget(path string) (string, error) {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return path, nil
+	case err != nil:
+		return "", err
+	case info.IsDir():
+		return "", fmt.Errorf("%s: is a directory", path)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s: is not a regular file", path)
+	}
+	return path, nil
 }
 
 func syncDir(path string) error {

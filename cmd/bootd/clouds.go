@@ -61,3 +61,10 @@ func (c *clouds) is(name, host string, installs int) bool {
 	}
 	return now.host == host
 }
+
+// forget forgets which name a node was answered by.
+func (c *clouds) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.seen, name)
+}

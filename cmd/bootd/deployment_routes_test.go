@@ -110,3 +110,29 @@ func TestEveryRouteTellsTheDecision(t *testing.T) {
 		}
 	}
 }
+
+// An order for a machine is no order for the one that takes its place in the
+// file, nor for a node whose role does something else from now on.
+func TestOrdersEndWithTheMachine(t *testing.T) {
+	t.Parallel()
+	n := siteNode{Name: "n00", Role: "edge", MAC: node.MAC{0x52, 0x54, 0, 0, 2, 1}, Address: "10.77.0.40"}
+	other := siteNode{Name: "n01", Role: "kubernetes", MAC: node.MAC{0x52, 0x54, 0, 0, 2, 2}, Address: "10.77.0.41"}
+	s := newSiteOf(t, 0, site{Subnet: leases, Nodes: []siteNode{n, other}, Roles: "\n  - {name: edge, dir: edge, squashfs: [edge], install: {}}",
+		Release: func(root string) error {
+			return lab.ImagesForTest(t).WriteRelease(t.Context(), root, lab.Release{Dir: "edge", ID: "4.6.21", Base: "edge"})
+		}})
+	s.bootctl("node", "arm", n.Name, "--yes")
+	s.bootctl("node", "arm", other.Name, "--wipe", "--yes")
+	s.Nodes[0].MAC[5], s.Nodes[1].Role = 9, "edge"
+	s.writeConfig()
+	s.reload()
+	s.line(s.daemon, `configuration reloaded`)
+	s.wantPhase(n.Name, "inventory")
+	s.wantPhase(other.Name, "inventory")
+
+	s.bootctl("node", "arm", n.Name, "--yes")
+	c := s.browser(s.Nodes[0].MAC.String())
+	c.told("PXEClient:Arch:00007", "0007")
+	c.get("http://10.77.0.1/grub/grub.cfg-01-"+s.Nodes[0].MAC.Hyphen(), "--head")
+	s.wantPhase(n.Name, "armed") // who only looks moves nothing
+}

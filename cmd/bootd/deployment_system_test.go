@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -107,7 +108,7 @@ func (s *site) deployment(name string) (phase, reason string) {
 	if err := json.Unmarshal([]byte(s.bootctl("why", name, "--json")), &story); err != nil {
 		s.t.Fatal(err)
 	}
-	return story.Deployment.Phase, story.Deployment.Reason
+	return cmp.Or(story.Deployment.Phase, "inventory"), story.Deployment.Reason
 }
 
 func (s *site) wantPhase(name, want string) {

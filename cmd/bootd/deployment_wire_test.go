@@ -155,7 +155,15 @@ func TestInstallSurvivesCrashes(t *testing.T) {
 		t.Errorf("GET: got %d, want 405", status)
 	}
 	large := s.write("large.log", strings.Repeat("x", 64<<10+1))
-	post(c, "failed", 413, "--data-binary", "@"+large)
+	post(c, "report", 413, "--data-binary", "@"+large)
+	is("ready")
+	long := s.write("long.log", "the first line\n"+strings.Repeat("of very many\n", 20_000)+"no space left on sda\n")
+	post(c, "failed", 200, "--data-binary", "@"+long)
+	is("failed", "the node said: no space left on sda")
+	if got := s.bootctl("node", "log", m.Name); strings.Contains(got, "first line") || !strings.HasSuffix(got, "of very many\n  no space left on sda\n") || len(got) > 90<<10 {
+		t.Errorf("node log of a long log: got %d bytes ending in %q, want its end", len(got), got[max(0, len(got)-100):])
+	}
+	post(c, "booted", 200)
 	is("ready")
 	log := s.write("install.log", "joining with "+secret+"\n\x1b[2Jgiving up on "+secret+"\n")
 	post(c, "failed", 200, "--data-binary", "@"+log)

@@ -110,6 +110,12 @@ func (f *firmwares) saw(name string, fw node.Firmware) {
 	f.last[name] = fw
 }
 
+func (f *firmwares) forget(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.last, name)
+}
+
 func (f *firmwares) of(name string) node.Firmware {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -137,8 +143,8 @@ func (d *daemon) observe(e *timeline.Event) {
 	if who, _ := d.identify(e.Addr); who == "" || who != e.Node {
 		return
 	}
-	if kind == deploy.SystemRuns && d.records.Get(e.Node).Phase == deploy.Installing {
-		return // known before it was sent, by given or sending
+	if n, ok := d.world.Load().inv.ByName(e.Node); kind == deploy.SystemRuns && ok && waitsForDocuments(n) && e.Step != timeline.Payload && d.records.Get(e.Node).Installing() {
+		return
 	}
 	if _, _, err := d.sign(e.Node, deploy.Sign{Kind: kind}); err != nil && !errors.Is(err, deploy.ErrNotNow) {
 		d.log.Error("deployment not kept", "node", e.Node, "err", err)
@@ -151,11 +157,17 @@ func (d *daemon) observe(e *timeline.Event) {
 func (d *daemon) sending(a netip.Addr, file string) error {
 	name, _ := d.identify(a)
 	n, ok := d.world.Load().inv.ByName(name)
-	if !ok || !n.Payload.IsZero() || !ipxe.IsRootfs(path.Base(file)) || d.records.Get(name).Phase != deploy.Installing {
+	if !ok || waitsForDocuments(n) || !ipxe.IsRootfs(path.Base(file)) || !d.records.Get(name).Installing() {
 		return nil
 	}
 	_, _, err := d.sign(name, deploy.Sign{Kind: deploy.SystemRuns})
 	return err
+}
+
+// waitsForDocuments reports whether the installer of a node does nothing before
+// it has its documents. Of free text nobody knows who asks for it, and when.
+func waitsForDocuments(n *node.Node) bool {
+	return !n.Payload.IsZero() && n.Payload.Family != node.Text
 }
 
 // signOf returns what a step says of the deployment of its node.

@@ -221,11 +221,8 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 			change.Ended = append(change.Ended, d.world.Load().lease(m.Lease, now))
 		}
 	}
-	// What was installed is on the disks of the old hardware. Who holds a node
-	// means whatever machine that is.
 	phase := d.records.Get(name).Phase
-	anew := (is == nil || phase != deploy.Held) && slices.ContainsFunc(change.Keys, func(k admin.KeyChange) bool { return is == nil || k.Key == "role" || slices.Contains(hardware, k.Key) })
-	if anew && phase != deploy.Inventory {
+	if phase != deploy.Inventory && d.anew(d.cfg, cfg, name) {
 		k := admin.KeyChange{Key: "deployment", Old: phase.String()}
 		if is != nil {
 			k.New = deploy.Inventory.String()
@@ -233,17 +230,12 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 		change.Keys = append(change.Keys, k)
 	}
 	if !dry && len(change.Keys) > 0 {
-		if anew {
-			if err := errors.Join(d.records.Forget(name), d.agents.Forget(name), d.hosts.Apply([]store.Change{{Key: []byte(name)}})); err != nil {
-				return admin.NodeChange{}, err
-			}
-			d.pulse.Forget(name)
-			d.lines.HangUp(name)
-		}
 		if err := draft.Save(); err != nil {
 			return admin.NodeChange{}, err
 		}
-		d.enforceLocked(cfg, sum)
+		if err := d.enforceLocked(cfg, sum); err != nil {
+			return admin.NodeChange{}, err
+		}
 		d.log.Info("node changed by an administrator", "node", name)
 	}
 	if err := d.moveLeases(&change, moves, dry); err != nil {
@@ -253,6 +245,50 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 		return admin.NodeChange{}, nil
 	}
 	return change, nil
+}
+
+// anew reports whether what is kept of a node is of another machine, or of
+// another purpose, than the new configuration gives it: what was installed is on
+// the disks of the old hardware, and an order for it is no order for the new.
+// Who holds a node means whatever machine that is.
+func (d *daemon) anew(old, new *config.Config, name string) bool {
+	was, known := old.Inventory.ByName(name)
+	is, stays := new.Inventory.ByName(name)
+	switch {
+	case !known:
+		return false
+	case !stays:
+		return true
+	case d.records.Get(name).Phase == deploy.Held:
+		return false
+	}
+	before, _ := old.Inventory.Role(was.Role)
+	after, _ := new.Inventory.Role(is.Role)
+	return slices.ContainsFunc(changes(was, is), func(k admin.KeyChange) bool { return k.Key == "role" || slices.Contains(hardware, k.Key) }) ||
+		(before.Install == nil) != (after.Install == nil)
+}
+
+// forgetMoved forgets what is kept of the nodes that are not what they were.
+func (d *daemon) forgetMoved(old, new *config.Config) error {
+	var errs []error
+	for _, n := range old.Inventory.Nodes() {
+		if d.anew(old, new, n.Name) {
+			errs = append(errs, d.forget(n.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// forget forgets all that is kept of the machine that a node was. Its timeline
+// is history, and stays.
+func (d *daemon) forget(name string) error {
+	ended, err := d.media.Revoke(name)
+	err = errors.Join(err, d.removeImages(ended), d.records.Forget(name), d.agents.Forget(name), d.hosts.Apply([]store.Change{{Key: []byte(name)}}), d.forgetReports(name))
+	d.pulse.Forget(name)
+	d.lines.HangUp(name)
+	d.clouds.forget(name)
+	d.firmware.forget(name)
+	return err
 }
 
 // A move is a lease that ends, because it is of hardware that left its node,

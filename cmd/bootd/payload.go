@@ -121,7 +121,10 @@ func (d *daemon) given(name string, stage deploy.Stage) error {
 	if !tells {
 		return nil
 	}
-	_, _, err := d.sign(name, deploy.Sign{Kind: kind})
+	_, is, err := d.sign(name, deploy.Sign{Kind: kind})
+	if err == nil && stage == deploy.StageInstall && !is.Running {
+		err = fmt.Errorf("%w: the node is %v", deploy.ErrNotNow, is.Phase)
+	}
 	return err
 }
 

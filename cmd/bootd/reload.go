@@ -56,6 +56,9 @@ func (d *daemon) reload() {
 	if err == nil {
 		err = unchangeable(d.cfg, cfg)
 	}
+	if err == nil {
+		err = d.enforceLocked(cfg, sum)
+	}
 	if err != nil {
 		text := err.Error()
 		d.sum = sum
@@ -64,7 +67,6 @@ func (d *daemon) reload() {
 		d.log.Error("configuration not reloaded: the last good one stays in force", "err", err)
 		return
 	}
-	d.enforceLocked(cfg, sum)
 	d.log.Info("configuration reloaded", "subnets", len(cfg.Subnets), "nodes", len(cfg.Inventory.Nodes()))
 }
 
@@ -76,14 +78,20 @@ func (d *daemon) draft() (*config.Draft, [sha256.Size]byte, error) {
 	return draft, sum, err
 }
 
-// enforceLocked puts a configuration in force that is what the files say.
-func (d *daemon) enforceLocked(cfg *config.Config, sum [sha256.Size]byte) {
+// enforceLocked puts a configuration in force that is what the files say. On an
+// error the old one stays: what is kept of a node must not become that of
+// another machine.
+func (d *daemon) enforceLocked(cfg *config.Config, sum [sha256.Size]byte) error {
+	if err := d.forgetMoved(d.cfg, cfg); err != nil {
+		return fmt.Errorf("deployments of nodes that changed: %w", err)
+	}
 	d.cfg, d.sum = cfg, sum
 	d.level.Set(cfg.Log.Level)
 	d.world.Store(d.newWorld(cfg))
 	d.dhcp.Configure(subnets(cfg), classes(cfg), d.world.Load())
 	d.reloadErr.Store(nil)
 	d.reloadGood.Set(1)
+	return nil
 }
 
 // unchangeable names what a reload cannot change, because sockets and files

@@ -29,9 +29,20 @@ func (d *daemon) keepReport(in ipxe.CheckIn) error {
 
 func reportKey(name, kind string) []byte { return []byte(name + "/" + kind) }
 
+// reportKinds are the kinds of texts that are kept.
+var reportKinds = []string{"failed", "report"}
+
+func (d *daemon) forgetReports(name string) error {
+	var gone []store.Change
+	for _, kind := range reportKinds {
+		gone = append(gone, store.Change{Key: reportKey(name, kind)})
+	}
+	return d.reports.Apply(gone)
+}
+
 // reportsOf returns what a node sent last of each kind.
 func (d *daemon) reportsOf(name string) (list []admin.NodeReport, err error) {
-	for _, kind := range []string{"failed", "report"} {
+	for _, kind := range reportKinds {
 		value, err := d.reports.Get(reportKey(name, kind))
 		if err != nil {
 			return nil, err

@@ -68,7 +68,7 @@ func judge(steps []Event, now time.Time) Story {
 	silence := now.Sub(lastSeen(steps))
 	switch {
 	case gaveUp(&steps[len(steps)-1]):
-		return Story{Outcome: Failed, Stopped: "the node said that it failed" + of(": ", steps[len(steps)-1].Detail), Hint: "what it said: bootctl node show NODE"}
+		return Story{Outcome: Failed, Stopped: "the node said that it failed" + of(": ", steps[len(steps)-1].Detail), Hint: "what it said: bootctl node log NODE"}
 	case lastOf(steps, checkedIn) != nil:
 		return Story{Outcome: Booted, Stopped: "checked in" + of(" on release ", lastOf(steps, checkedIn).Release)}
 	case lastOf(steps, installed) != nil:
