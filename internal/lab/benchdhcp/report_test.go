@@ -73,7 +73,7 @@ func TestFlags(t *testing.T) {
 		want string
 	}{
 		{[]string{"-only", "isc"}, `-only: "isc" is not one of kea, bootd, dnsmasq`},
-		{[]string{"-parts", "all"}, `-parts: "all" is not one of max, held, overload, avalanche`},
+		{[]string{"-parts", "all"}, `-parts: "all" is not one of steady, max, held, overload, avalanche`},
 		{[]string{"-fast"}, "flag provided but not defined: -fast"},
 	}
 	for _, tt := range tests {
