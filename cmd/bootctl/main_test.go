@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -46,11 +47,17 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// condition knows [root]. Where CI requires it, it holds, and a line that
-// needs root then fails instead of being skipped.
+// condition knows [root], and [peer:NAME] for a program that we did not write.
+// Where CI requires it, both hold, and a line that needs what is missing then
+// fails instead of being skipped.
 func condition(cond string) (bool, error) {
+	required := os.Getenv("BOOT_REQUIRE") != ""
+	if name, ok := strings.CutPrefix(cond, "peer:"); ok {
+		_, err := exec.LookPath(name)
+		return err == nil || required, nil
+	}
 	if cond != "root" {
 		return false, fmt.Errorf("unknown condition %q", cond)
 	}
-	return os.Geteuid() == 0 || os.Getenv("BOOT_REQUIRE") != "", nil
+	return os.Geteuid() == 0 || required, nil
 }
