@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -161,12 +162,14 @@ func (s *site) fetchAll(ctx context.Context) {
 			var n int64
 			n, err = io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
-			if resp.StatusCode != http.StatusOK || n != resp.ContentLength {
-				s.t.Errorf("%s: got %s and %d bytes of %d", url, resp.Status, n, resp.ContentLength)
-				return
+			if err == nil && (resp.StatusCode != http.StatusOK || n != resp.ContentLength) {
+				err = fmt.Errorf("got %s and %d bytes of %d", resp.Status, n, resp.ContentLength)
 			}
 		}
-		if err != nil && ctx.Err() == nil {
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			s.t.Errorf("%s: %v", url, err)
 			return
 		}

@@ -27,6 +27,9 @@ type Net struct {
 	clients []*Namespace
 }
 
+// serverMAC is the MAC of the server under test on every segment.
+const serverMAC = "02:b0:07:d0:00:01"
+
 // NewNet makes a segment on which the server has the given address.
 func NewNet(addr netip.Prefix) (*Net, error) {
 	if err := sweep(); err != nil {
@@ -43,8 +46,10 @@ func NewNet(addr netip.Prefix) (*Net, error) {
 	n := &Net{Namespace: ns, Addr: addr, Dir: dir}
 	err = n.ip(
 		"link set lo up",
-		// No spanning tree: a new port would be deaf for half a minute.
-		"link add "+Bridge+" type bridge stp_state 0 forward_delay 0",
+		// No spanning tree: a new port would be deaf for half a minute. An
+		// address of its own: else it takes the lowest of its ports, and a new
+		// port would cut off who has the old one in the ARP cache.
+		"link add "+Bridge+" address "+serverMAC+" type bridge stp_state 0 forward_delay 0",
 		"addr add "+addr.String()+" dev "+Bridge,
 		"link set "+Bridge+" up",
 	)
