@@ -104,11 +104,11 @@ func (e *Event) Machine() string {
 	return "(nobody)" // a client without any address, as over InfiniBand
 }
 
-// ofMachine reports whether the machine took the step. What befell its lease
-// without it is told, and says nothing of how its boot stands.
+// ofMachine reports whether the machine took the step. What befell its lease or
+// its links without it is told, and says nothing of how its boot stands.
 func (e *Event) ofMachine() bool {
 	switch e.Step {
-	case Freed, Assigned, Lapsed, Beat, BMC, Deploy, Media, Claim:
+	case Freed, Assigned, Lapsed, Beat, BMC, Deploy, Media, Claim, Switched, PutBack:
 		return false
 	}
 	return true

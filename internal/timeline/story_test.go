@@ -197,6 +197,10 @@ func TestTell(t *testing.T) {
 
 		// Every place a boot can stop.
 		{"only an administrator", one(0, timeline.Assigned, "", ""), 0, timeline.Unseen, 0, 0, "nothing was ever seen", "is it powered on"},
+		{"only an upgrade", join(one(0, timeline.Switched, "", ""), one(1200, timeline.PutBack, "", "")), 0, timeline.Unseen, 0, 0, "nothing was ever seen", "is it powered on"},
+		{"booted, and an upgrade", join(rom(0), kernelOn(1), one(hour, timeline.Switched, "", ""), one(2*hour, timeline.PutBack, "", "")), 0, timeline.Booted, 0, 31, "checked in on release 1.2.3", ""},
+		{"stuck, and an upgrade", join(one(0, timeline.Discover, fw, ""), one(100, timeline.Switched, "", "")), 0, timeline.Stuck, 0, 0,
+			"the firmware asked for an address and was not answered", "subnet in the configuration"},
 		{"stuck, and its lease ended", join(one(0, timeline.Discover, fw, ""), one(hour, timeline.Lapsed, "", "")), hour + 1, timeline.Stuck, 0, 0,
 			"the firmware asked for an address and was not answered", "subnet in the configuration"},
 		{"unseen", nil, 0, timeline.Unseen, 0, 0, "nothing was ever seen", "is it powered on"},
@@ -256,7 +260,7 @@ func TestTell(t *testing.T) {
 			}
 			now := powerOn
 			var last time.Time
-			ofOthers := []timeline.Step{timeline.Freed, timeline.Assigned, timeline.Lapsed}
+			ofOthers := []timeline.Step{timeline.Freed, timeline.Assigned, timeline.Lapsed, timeline.Switched, timeline.PutBack}
 			for _, s := range tt.steps {
 				e := s.event()
 				l.Record(e)
