@@ -29,6 +29,12 @@ func (c Catalog) Select(pin string) (Set, error) {
 	}
 }
 
+// Release returns the set of one release, chosen among architectures as Select
+// does. The error says what is wrong with it, or what there is instead.
+func (c Catalog) Release(id string) (Set, error) {
+	return c.find(fmt.Sprintf("release %q of role %s", id, c.Role.Name), func(have string) bool { return have == id })
+}
+
 // find returns the first set whose release fits. If there is none, the error
 // explains it with the problems of the releases that fit.
 func (c Catalog) find(wish string, fits func(id string) bool) (Set, error) {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -151,7 +150,7 @@ func linksShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "show [GENERATION] [flags]", Short: "Show what a generation links, the last one unless said",
-		Example: "  bootctl links show 3", Args: cobra.MaximumNArgs(1),
+		Example: "  bootctl links show 3", Args: atMost(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := genArg(cmd, args, 0, 0)
@@ -202,7 +201,7 @@ func linksDiffCommand() *cobra.Command {
 		Use: "diff [FROM [TO]] [flags]", Short: "Show what changed between two generations",
 		Long: `Shows the nodes that two generations link differently: the last two, or FROM
 and the last one, or FROM and TO.`,
-		Example: "  bootctl links diff 3 5", Args: cobra.MaximumNArgs(2),
+		Example: "  bootctl links diff 3 5", Args: atMost(2),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		from, err := genArg(cmd, args, 0, -1)
@@ -252,7 +251,7 @@ func linksRollbackCommand() *cobra.Command {
 generation, so that a second rollback takes the first one back. Nodes that the
 generation does not have stay as they are. A node whose release is gone stays
 too, and is an error.`,
-		Example: "  bootctl links rollback --dry-run", Args: cobra.MaximumNArgs(1),
+		Example: "  bootctl links rollback --dry-run", Args: atMost(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := genArg(cmd, args, 0, -1)
@@ -381,7 +380,7 @@ func planPrune(c *config.Config, tree *links.Tree, args []string) (plan links.Pl
 		}
 		return plan, tree.PlanPrune(&plan, known)
 	}
-	patterns, err := node.ParsePatterns(strings.Join(args, ","))
+	patterns, err := parsePatterns(args)
 	if err != nil {
 		return plan, err
 	}

@@ -198,6 +198,16 @@ func exactly(n int) cobra.PositionalArgs {
 	}
 }
 
+// atMost wants no more arguments than n.
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return cli.UsageError(cmd, fmt.Errorf("%q is not expected here", args[n]))
+		}
+		return nil
+	}
+}
+
 // roleArg finds the role that an argument names.
 func roleArg(c *config.Config, name string) (node.Role, error) {
 	role, ok := c.Inventory.Role(name)
@@ -316,7 +326,7 @@ func releaseVerifyCommand() *cobra.Command {
 	var p place
 	cmd := &cobra.Command{
 		Use: "verify [ROLE [RELEASE]] [flags]", Short: "Read releases and compare them with their manifests",
-		Example: "  bootctl release verify kubernetes 1.2.3", Args: cobra.MaximumNArgs(2),
+		Example: "  bootctl release verify kubernetes 1.2.3", Args: atMost(2),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
@@ -376,85 +386,6 @@ func verifyReleases(cmd *cobra.Command, c *config.Config, tree *links.Tree, args
 		return errors.New("there is no such release")
 	}
 	return nil
-}
-
-func releasePinCommand() *cobra.Command {
-	var p place
-	cmd := &cobra.Command{
-		Use: "pin NODE|ROLE RELEASE [flags]", Short: "Make set-links give a node or a role this release, until it is unpinned",
-		Long: `Pins a node or a role to a release, whatever the configuration says. It takes
-effect with the next bootctl set-links.`,
-		Example: "  bootctl release pin ncn-m001 1.2.3", Args: exactly(2),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			role, isRole := c.Inventory.Role(args[0])
-			of, err := roleOfNode(c.Inventory, args[0])
-			isNode := err == nil && of != ""
-			switch {
-			case err != nil:
-				return err
-			case isNode:
-				role, _ = c.Inventory.Role(of)
-			case !isRole:
-				return fmt.Errorf("there is no node and no role %q", args[0])
-			}
-			role.Release = args[1]
-			if _, err := artifacts.Scan(tree.Root(), role).Select(""); err != nil {
-				return err
-			}
-			err = tree.Change(cmd.Context(), func(s *links.Settings) { setPin(s, isNode, args[0], args[1]) })
-			if err == nil {
-				fmt.Fprintf(cmd.OutOrStdout(), "pinned %s to %s: bootctl set-links links it\n", args[0], args[1])
-			}
-			return err
-		})(cmd, nil)
-	}
-	p.flags(cmd)
-	return cmd
-}
-
-// setPin pins a node or role; an empty release unpins it.
-func setPin(s *links.Settings, isNode bool, name, release string) {
-	m := &s.Roles
-	if isNode {
-		m = &s.Nodes
-	}
-	if *m == nil {
-		*m = map[string]string{}
-	}
-	if release == "" {
-		delete(*m, name)
-		return
-	}
-	(*m)[name] = release
-}
-
-func releaseUnpinCommand() *cobra.Command {
-	var p place
-	cmd := &cobra.Command{
-		Use: "unpin NODE|ROLE [flags]", Short: "Take a pin back", Example: "  bootctl release unpin ncn-m001", Args: exactly(1),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
-			name, was := args[0], ""
-			err := tree.Change(cmd.Context(), func(s *links.Settings) {
-				was = cmp.Or(s.Nodes[name], s.Roles[name])
-				_, isNode := s.Nodes[name]
-				setPin(s, isNode, name, "")
-			})
-			switch {
-			case err != nil:
-				return err
-			case was == "":
-				return cli.Hint(fmt.Errorf("%q is not pinned", name), "a release: in the configuration is taken out there")
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "unpinned %s, which was pinned to %s\n", name, was)
-			return nil
-		})(cmd, nil)
-	}
-	p.flags(cmd)
-	return cmd
 }
 
 // A keeper knows why releases must stay. It is true while the lock is held.

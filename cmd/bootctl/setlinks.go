@@ -246,6 +246,7 @@ func (s *setLinks) resolve(cmd *cobra.Command, c *config.Config, tree *links.Tre
 	}
 	choose = func(nodes []node.Node) {
 		choices := artifacts.Resolve(pinned(nodes, settings), catalogs)
+		r.gone = unpinHint(choices, settings, r.roles, c)
 		unaltered(cmd.Context(), tree, r.roles, choices, r.err)
 		r.resolved(choices, catalogs, who.roles)
 	}
@@ -253,7 +254,20 @@ func (s *setLinks) resolve(cmd *cobra.Command, c *config.Config, tree *links.Tre
 	return choose, nil
 }
 
-// checkFlags refuses what no site makes right.
+// misuse marks a value on the command line that no site makes right. The name of
+// a node or a role that the configuration does not have is none.
+func misuse(err error) error { return cli.Error{Err: err, Code: cli.Usage} }
+
+// parsePatterns reads patterns of nodes on the command line.
+func parsePatterns(lists []string) ([]node.Pattern, error) {
+	patterns, err := node.ParsePatterns(strings.Join(lists, ","))
+	if err != nil {
+		return nil, misuse(err)
+	}
+	return patterns, nil
+}
+
+// checkFlags refuses wrong flags before anything is looked at.
 func (s *setLinks) checkFlags(cmd *cobra.Command, inv *node.Inventory) error {
 	err := s.check("bmc-")
 	if s.wait < 0 {
@@ -300,7 +314,7 @@ func pickNodes(inv *node.Inventory, lists []string) ([]node.Node, error) {
 	if len(lists) == 0 {
 		return inv.Nodes(), nil
 	}
-	patterns, err := node.ParsePatterns(strings.Join(lists, ","))
+	patterns, err := parsePatterns(lists)
 	if err != nil {
 		return nil, err
 	}
@@ -337,7 +351,7 @@ func (s *setLinks) override(inv *node.Inventory, settings links.Settings) (map[s
 			return nil, err
 		}
 		if channel != string(artifacts.Stable) && channel != string(artifacts.Unstable) {
-			return nil, fmt.Errorf("--channel %s: %q is not stable or unstable", x, channel)
+			return nil, misuse(fmt.Errorf("--channel %s: %q is not stable or unstable", x, channel))
 		}
 		r := roles[name]
 		r.Channel, r.Release = channel, ""
@@ -364,7 +378,7 @@ func (s *setLinks) forRole(flag, text string, inv *node.Inventory) (role, value 
 	_, known := inv.Role(role)
 	switch {
 	case role == "" || value == "":
-		return "", "", fmt.Errorf("%s %s: of which role? write ROLE=%s", flag, text, cmp.Or(value, "VALUE"))
+		return "", "", misuse(fmt.Errorf("%s %s: of which role? write ROLE=%s", flag, text, cmp.Or(value, "VALUE")))
 	case !known:
 		return "", "", fmt.Errorf("%s %s: there is no role %q", flag, text, role)
 	}

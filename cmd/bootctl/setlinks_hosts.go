@@ -8,7 +8,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -97,7 +96,7 @@ func (s *setLinks) patterns() ([]node.Pattern, error) {
 	if len(s.nodes) == 0 {
 		return nil, nil
 	}
-	return node.ParsePatterns(strings.Join(s.nodes, ","))
+	return parsePatterns(s.nodes)
 }
 
 // countLeases finds the hosts that have a role and that the flags leave.

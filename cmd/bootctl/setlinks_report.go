@@ -59,6 +59,7 @@ type report struct {
 	unreached  map[string]bool     // nodes whose BMC could not be told
 	edited     []string            // nodes whose script.ipxe is kept
 	unpruned   []links.Refusal     // boot directories that should have gone
+	gone       string              // remedy for a pin to a release that cannot be linked; empty: there is none
 }
 
 // say prints a line of source 004, warn one of its lines on standard error.
@@ -524,7 +525,7 @@ func (r *report) verdict(applyErr error) error {
 		code = cli.Partial
 	}
 	summary := fmt.Errorf("%d of %d nodes failed", r.Failed, len(r.Nodes))
-	return cli.Error{Err: summary, Code: code, Hint: writeHint(applyErr)}
+	return cli.Error{Err: summary, Code: code, Hint: cmp.Or(writeHint(applyErr), r.gone)}
 }
 
 // failures returns one line for each error, with all nodes that share it.

@@ -45,6 +45,9 @@ bootctl upgrade status shows how it stands, stop and resume steer it.`,
 			return cli.UsageError(cmd, errors.New("--role and --release are needed"))
 		}
 		req.Nodes, req.DryRun = strings.Join(args, ","), dry || f.cycle
+		if err := req.Check(); err != nil {
+			return cli.UsageError(cmd, err)
+		}
 		u, err := client(cmd).Upgrade(cmd.Context(), req)
 		if err != nil {
 			return explained(err)
@@ -82,7 +85,7 @@ bootctl upgrade status shows how it stands, stop and resume steer it.`,
 	fl.BoolVar(&dry, "dry-run", false, "only show what would be done")
 	fl.BoolVar(&detach, "detach", false, "do not wait for the end")
 	f.flags(cmd)
-	cmd.MarkFlagsMutuallyExclusive("detach", "cycle")
+	cli.Exclusive(cmd, "detach", "cycle")
 	cmd.AddCommand(upgradeStatusCommand(), upgradeStopCommand(), upgradeResumeCommand())
 	return cmd
 }
@@ -95,7 +98,7 @@ func upgradeStatusCommand() *cobra.Command {
 		Short:   "Show how the last upgrade of each role stands",
 		Long:    "Shows how the last upgrade of a role, or of each, stands, and each of its nodes.",
 		Example: "  bootctl upgrade status\n  bootctl upgrade status kubernetes --follow",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMost(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		list, err := client(cmd).Upgrades(cmd.Context())

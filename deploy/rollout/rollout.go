@@ -104,14 +104,9 @@ func New(r Rollout) (Rollout, error) {
 		return r, errors.New("a role and a release are needed")
 	case len(r.Nodes) == 0:
 		return r, fmt.Errorf("role %q: there is no node to upgrade", r.Role)
-	case r.Batch < 1:
-		return r, fmt.Errorf("batch: %d: at least 1", r.Batch)
-	case r.Attempts < 1 || r.Attempts > MaxAttempts:
-		return r, fmt.Errorf("attempts: %d: from 1 to %d", r.Attempts, MaxAttempts)
-	case r.Wait != WaitBooted && r.Wait != WaitRegistered:
-		return r, fmt.Errorf("wait: %q is neither %s nor %s", r.Wait, WaitBooted, WaitRegistered)
-	case r.Deadline < time.Minute || r.Deadline > MaxDeadline:
-		return r, fmt.Errorf("deadline: %v: from 1m to %v", r.Deadline, MaxDeadline)
+	}
+	if err := r.CheckTerms(); err != nil {
+		return r, err
 	}
 	r = r.clone()
 	r.State, r.Ended, r.Reason, r.Settled = Running, time.Time{}, "", false
@@ -127,6 +122,22 @@ func New(r Rollout) (Rollout, error) {
 		}
 	}
 	return r, nil
+}
+
+// CheckTerms reports what is wrong with Batch, Attempts, Wait or Deadline,
+// whatever the nodes are.
+func (r Rollout) CheckTerms() error {
+	switch {
+	case r.Batch < 1:
+		return fmt.Errorf("batch: %d: at least 1", r.Batch)
+	case r.Attempts < 1 || r.Attempts > MaxAttempts:
+		return fmt.Errorf("attempts: %d: from 1 to %d", r.Attempts, MaxAttempts)
+	case r.Wait != WaitBooted && r.Wait != WaitRegistered:
+		return fmt.Errorf("wait: %q is neither %s nor %s", r.Wait, WaitBooted, WaitRegistered)
+	case r.Deadline < time.Minute || r.Deadline > MaxDeadline:
+		return fmt.Errorf("deadline: %v: from 1m to %v", r.Deadline, MaxDeadline)
+	}
+	return nil
 }
 
 // A What says which thing was seen.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bootd/deploy/rollout"
+	"bootd/internal/node"
 )
 
 // An UpgradeRequest asks to bring the nodes of a role to a release.
@@ -21,6 +22,17 @@ type UpgradeRequest struct {
 	Wait     string        `json:"wait"`
 	Deadline time.Duration `json:"deadline_ns"`
 	DryRun   bool          `json:"dry_run,omitempty"` // only say what would be done
+}
+
+// Check reports what is wrong with a request whatever nodes and releases there
+// are.
+func (r UpgradeRequest) Check() error {
+	if r.Nodes != "" {
+		if _, err := node.ParsePatterns(r.Nodes); err != nil {
+			return err
+		}
+	}
+	return rollout.Rollout{Batch: r.Batch, Attempts: r.Attempts, Wait: r.Wait, Deadline: r.Deadline}.CheckTerms()
 }
 
 // An Upgrade is a rollout, and the nodes that have no part in it.

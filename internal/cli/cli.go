@@ -23,7 +23,7 @@ import (
 // Exit statuses other than success.
 const (
 	Failure = 1
-	Usage   = 2 // a mistake in the command line
+	Usage   = 2 // a mistake in the command line, whatever the site has
 	Partial = 3 // some nodes failed and others did not
 )
 
@@ -55,6 +55,17 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 		return UsageError(cmd, fmt.Errorf("%q is not expected here", args[0]))
 	}
 	return nil
+}
+
+// Exclusive makes it a mistake to give two flags of cmd together. It sets
+// cmd.PreRunE.
+func Exclusive(cmd *cobra.Command, a, b string) {
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed(a) && cmd.Flags().Changed(b) {
+			return UsageError(cmd, fmt.Errorf("--%s and --%s do not go together", a, b))
+		}
+		return nil
+	}
 }
 
 // Group makes cmd a name for its sub-commands, which has nothing to do itself.
