@@ -137,8 +137,8 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 		return []byte("# noted\n"), e, nil
 	}
 	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
-	if s.byOther(peer, d.Node) {
-		e.Action, e.Release, e.Stage = deploy.Foreign.String(), "", ""
+	if s.foreign(&e, f.MAC) {
+		markForeign(&e)
 	}
 	var text []byte
 	token, err := s.ticket(d, peer, server)

@@ -49,6 +49,11 @@ type Server struct {
 	// Identify tells who holds an address: a node, or at least the MAC of a
 	// lease. Both are empty for an address that is nobody's.
 	Identify func(netip.Addr) (nodeName string, mac node.MAC)
+	// Foreign reports whether who asks at an address for what a node boots is
+	// not that node; says is the MAC that the request names, or zero. It gets
+	// its answer, and the event of it is marked: it is no step of the node. Nil:
+	// nobody is foreign.
+	Foreign func(peer netip.Addr, says node.MAC, nodeName string) bool
 	// Pinned returns the path below Root of a file of a release that a node
 	// boots, or booted until a moment ago; kind is "kernel", "initrd" or
 	// "rootfs". With it, scripts name /<node>/<release>/..., so that a boot
@@ -320,6 +325,7 @@ func (h *handler) agents(w *meter, c *call) error {
 // script renders the decision for the machine that asks.
 func (h *handler) script(w *meter, c *call) error {
 	m := machine(c.URL.Query(), c.addr)
+	says := m.MAC
 	if m.MAC.IsZero() {
 		_, m.MAC = h.identify(c.addr)
 	}
@@ -348,21 +354,22 @@ func (h *handler) script(w *meter, c *call) error {
 	e := h.event(c, w, begin, timeline.Script)
 	e.Node, e.MAC = d.Node, m.MAC
 	e.Action, e.Release, e.Detail = d.Action.String(), d.Release, d.Reason
-	if errors.Is(err, deploy.ErrNotBearer) || h.byOther(c.addr, d.Node) {
-		e.Action, e.Release, e.Stage = deploy.Foreign.String(), "", ""
+	if errors.Is(err, deploy.ErrNotBearer) || h.foreign(&e, says) {
+		markForeign(&e)
 	}
 	h.record(c, e, errors.Join(err, w.err))
 	return nil
 }
 
-// byOther reports whether a machine asks for the script of a node that holds
-// the lease of another one: it looks at it, and that is no step of the node.
-func (s *Server) byOther(peer netip.Addr, name string) bool {
-	if s.Identify == nil || name == "" {
-		return false
-	}
-	who, _ := s.Identify(peer)
-	return who != "" && who != name
+// foreign reports whether somebody else than the node of an event asked.
+func (s *Server) foreign(e *timeline.Event, says node.MAC) bool {
+	return s.Foreign != nil && e.Node != "" && s.Foreign(e.Addr, says, e.Node)
+}
+
+// markForeign makes an event one of somebody who looks at what a node boots,
+// which is no step of the node.
+func markForeign(e *timeline.Event) {
+	e.Action, e.Release, e.Stage = deploy.Foreign.String(), "", ""
 }
 
 // signed reports whether a machine runs the signed iPXE.
@@ -423,7 +430,9 @@ func (h *handler) file(w *meter, c *call) error {
 	err := h.transfer(w, c)
 	e := h.event(c, w, begin, timeline.HTTP)
 	if e.Node == "" {
-		e.Node = c.node
+		if e.Node = c.node; h.foreign(&e, node.MAC{}) {
+			markForeign(&e)
+		}
 	}
 	switch {
 	case err == nil && w.err != nil:

@@ -38,15 +38,16 @@ func (c browser) must(name string, args ...string) string {
 }
 
 // told asks DHCP as a firmware of a class and architecture, takes the address,
-// and returns the boot file, next server and option 66.
-func (c browser) told(class, arch string) string {
+// and returns the boot file, next server and option 66. more are arguments of
+// udhcpc.
+func (c browser) told(class, arch string, more ...string) string {
 	c.t.Helper()
 	script := filepath.Join(c.t.TempDir(), "print")
 	const text = "#!/bin/sh\nif [ $1 = deconfig ]; then exit; fi\nip addr flush dev eth0\nip addr add $ip/24 dev eth0\necho \"TOLD $boot_file $siaddr $tftp.\"\n"
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	out := c.must("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", script, "-V", class, "-x", "0x5d:"+arch)
+	out := c.must("busybox", append([]string{"udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", script, "-V", class, "-x", "0x5d:" + arch}, more...)...)
 	m := regexp.MustCompile(`TOLD (.*)\.`).FindStringSubmatch(out)
 	if m == nil {
 		c.t.Fatalf("udhcpc: got %q, want a lease", out)

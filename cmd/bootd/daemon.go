@@ -136,7 +136,7 @@ func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 
 func (d *daemon) register() {
 	d.reloadGood = prometheus.NewGauge(prometheus.GaugeOpts{Name: "bootd_config_last_reload_success", Help: "1 when the last load of the configuration was good."})
-	d.steps = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_boot_steps_total", Help: "Steps that machines took, by step and result."}, []string{"step", "result"})
+	d.steps = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_boot_steps_total", Help: "Steps that machines took, by step and result: ok, error, or foreign where another machine asked."}, []string{"step", "result"})
 	d.unkept = prometheus.NewCounter(prometheus.CounterOpts{Name: "bootd_stranger_steps_unkept_total", Help: "Steps of machines that are not in the inventory, too many at once to be kept."})
 	d.reloadGood.Set(1)
 	d.registry.MustRegister((*nodeMetrics)(d), d.reloadGood, d.steps, d.unkept, collectors.NewGoCollector(),
@@ -403,8 +403,8 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Loader:   func(m ipxe.Machine) node.Loader { w := d.world.Load(); return w.toldLoader(w.find(m), m.MAC) },
 		Retries:  func() int { return d.world.Load().retries },
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
-		Identify: d.identify,
-		Ticket:   d.ticket, Payload: d.payload, Media: d.medium,
+		Identify: d.identify, Foreign: d.foreign,
+		Ticket: d.ticket, Payload: d.payload, Media: d.medium,
 		Claim: d.claimURL, ClaimPage: d.desk, Validate: d.validateScript,
 		CheckIn: d.checkIn, Redact: d.withoutSecrets, Sending: d.sending, Agents: d.lines,
 		Record: d.record, Log: d.log,
@@ -442,6 +442,33 @@ func (d *daemon) identify(a netip.Addr) (string, node.MAC) {
 	return d.world.Load().name(mac), mac
 }
 
+// foreign reports whether who asks at an address for what a node boots is not
+// that node: this host, on which an administrator looks at it, or the holder of
+// another machine's lease. A NIC that is in no inventory may be the node's all
+// the same, found by its UUID or serial number.
+func (d *daemon) foreign(a netip.Addr, says node.MAC, name string) bool {
+	who, mac := d.identify(a)
+	switch {
+	case mac.IsZero():
+		return isOurs(a)
+	case who == "":
+		return mac != says && !d.events.Took(name, mac)
+	}
+	return who != name
+}
+
+// isOurs reports whether an address is one of this host.
+func isOurs(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	all, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(all, func(n net.Addr) bool {
+		p, err := netip.ParsePrefix(n.String())
+		return err == nil && p.Addr() == a
+	})
+}
+
 // record takes a step of a machine, from whichever protocol. Nodes are as many
 // as the inventory has; strangers may be any number, so what is kept of them is
 // limited and the rest only counted.
@@ -452,7 +479,10 @@ func (d *daemon) record(e timeline.Event) {
 		return
 	}
 	result := "ok"
-	if e.Err != "" {
+	switch {
+	case e.Action == deploy.Foreign.String():
+		result = "foreign"
+	case e.Err != "":
 		result = "error"
 	}
 	d.steps.WithLabelValues(string(e.Step), result).Inc()

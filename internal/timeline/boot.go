@@ -96,7 +96,11 @@ func beyondIPXE(e *Event) bool {
 // boot. It then asks DHCP again from time to time, since iPXE never renews.
 func waits(boot []Event) bool {
 	for i := len(boot) - 1; i >= 0; i-- {
-		switch e := &boot[i]; e.Step {
+		e := &boot[i]
+		if !e.ofMachine() {
+			continue
+		}
+		switch e.Step {
 		case Script:
 			return e.Action == hold || e.Action == discover
 		case HTTP, Report:
@@ -113,7 +117,7 @@ const (
 	hold     = "hold"
 	discover = "discover"
 	local    = "local"
-	foreign  = "foreign" // of a Payload too
+	foreign  = "foreign" // of a Payload and of a file too: another machine, or this host, asked for it
 )
 
 // lastSeen returns when the last step of boot was taken.
@@ -126,22 +130,11 @@ func lastSeen(boot []Event) (t time.Time) {
 	return t
 }
 
-// byLatest returns the steps of a boot in the order of their latest times. What
-// another machine tried with the node's ticket is no step of its boot, unless
-// there is nothing else.
+// byLatest returns the steps of a boot in the order of their latest times.
 func byLatest(boot []Event) []Event {
 	steps := slices.Clone(boot)
-	if slices.ContainsFunc(boot, func(e Event) bool { return !byForeigner(&e) }) {
-		steps = slices.DeleteFunc(steps, func(e Event) bool { return byForeigner(&e) })
-	}
 	slices.SortStableFunc(steps, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
 	return steps
-}
-
-// byForeigner reports whether e is a request of another machine for a document
-// of the node, or for the script that names it the ticket.
-func byForeigner(e *Event) bool {
-	return (e.Step == Payload || e.Step == Script) && e.Action == foreign
 }
 
 // netboots reports whether a boot shows anything of a network boot. A BMC, or
@@ -177,10 +170,10 @@ func decisive(steps []Event) *Event {
 	return last
 }
 
-// lastOf returns the last step that f holds for, or nil.
+// lastOf returns the last step of the machine that f holds for, or nil.
 func lastOf(steps []Event, f func(*Event) bool) *Event {
 	for i := len(steps) - 1; i >= 0; i-- {
-		if f(&steps[i]) {
+		if steps[i].ofMachine() && f(&steps[i]) {
 			return &steps[i]
 		}
 	}

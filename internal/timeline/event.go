@@ -105,8 +105,12 @@ func (e *Event) Machine() string {
 }
 
 // ofMachine reports whether the machine took the step. What befell its lease or
-// its links without it is told, and says nothing of how its boot stands.
+// its links without it, and what others fetched of what it boots, is told, and
+// says nothing of how its boot stands.
 func (e *Event) ofMachine() bool {
+	if e.Action == foreign {
+		return false
+	}
 	switch e.Step {
 	case Freed, Assigned, Lapsed, Beat, BMC, Deploy, Media, Claim, Switched, PutBack:
 		return false

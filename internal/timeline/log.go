@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"bootd/internal/node"
 	"bootd/internal/store"
 )
 
@@ -327,6 +328,15 @@ func (l *Log) Events(machine string) []Event {
 		return slices.Clone(h.events)
 	}
 	return nil
+}
+
+// Took reports whether a machine took a step with a NIC, as far back as its
+// events go.
+func (l *Log) Took(machine string, mac node.MAC) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.machines[machine]
+	return h != nil && slices.ContainsFunc(h.events, func(e Event) bool { return e.MAC == mac && e.ofMachine() })
 }
 
 // Machines returns the keys of all machines that have events, sorted.
