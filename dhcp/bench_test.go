@@ -27,7 +27,7 @@ func aMillion(b *testing.B, n int) *store.Journal {
 			addr: 10<<24 + 256 + uint32(i), state: Bound, key: key{10 << 24, id}, start: now, expires: now + 3600 + int64(i),
 			saidMAC: true,
 		}
-		if batch = append(batch, store.Change{Key: binary.BigEndian.AppendUint32(nil, r.addr), Value: r.append(nil)}); len(batch) == 1024 {
+		if batch = append(batch, store.Change{Key: binary.BigEndian.AppendUint32(nil, r.addr), Value: r.append(nil, said{})}); len(batch) == 1024 {
 			if err := j.Apply(batch); err != nil {
 				b.Fatal(err)
 			}

@@ -88,9 +88,12 @@ type Lease struct {
 func (l *Lease) Active(now time.Time) bool { return l.State != Released && now.Before(l.Expires) }
 
 // record is a Lease as it is kept: there may be a million of them, so it is
-// small, and times are Unix seconds.
+// small and holds no pointer, and times are Unix seconds. A book has it, and
+// what its client said of itself.
 type record struct {
 	key     key
+	start   int64
+	expires int64
 	addr    uint32
 	state   State
 	known   bool // its client is of the inventory: strangers do not get the address; not stored
@@ -98,45 +101,20 @@ type record struct {
 	told    bool // a Turn said that it began, or it did before the start; not stored
 	renamed bool // since then its client calls itself something else; not stored
 	saidMAC bool // its client identifier was its MAC address, as that of most
-	start   int64
-	expires int64
-	said    *said // nil: nothing worth keeping
+	talks   bool // the book has something else that its client said
 
-	in         *chain // of leases that end at the same time, or of idle ones; nil: none
-	prev, next *record
+	self       ref
+	in         chain // of leases that end at the same time, or of idle ones; zero: none
+	prev, next ref
 }
 
 // said is what a client said of itself, and is not in its key.
 type said struct{ clientID, hostname string }
 
-// hear keeps what a client says of itself.
-func (r *record) hear(id, host []byte) {
-	r.saidMAC = len(id) == 7 && id[0] == htypeEthernet && node.MAC(id[1:]) == r.key.mac()
-	if r.saidMAC {
-		id = nil
-	}
-	switch {
-	case len(id) == 0 && len(host) == 0:
-		r.said = nil
-	case r.said == nil || r.said.clientID != string(id) || r.said.hostname != string(host):
-		r.said = &said{string(id), string(host)}
-	}
-}
-
-// hostname is what the client calls itself.
-func (r *record) hostname() string {
-	if r.said == nil {
-		return ""
-	}
-	return r.said.hostname
-}
-
-func (r *record) view() Lease {
+func (r *record) view(s said) Lease {
 	l := Lease{
 		Addr: address(r.addr), State: r.state, MAC: r.key.mac(), Start: time.Unix(r.start, 0), Expires: time.Unix(r.expires, 0),
-	}
-	if r.said != nil {
-		l.ClientID, l.Hostname = r.said.clientID, r.said.hostname
+		ClientID: s.clientID, Hostname: s.hostname,
 	}
 	if r.saidMAC {
 		l.ClientID = string(append([]byte{htypeEthernet}, l.MAC[:]...))
@@ -156,9 +134,9 @@ const (
 	saidMACBit = 0x80
 )
 
-// append appends what is stored of r. Its key is the address, so an address
-// cannot have two records.
-func (r *record) append(b []byte) []byte {
+// append appends what is stored of r, whose client said s. Its key is the
+// address, so an address cannot have two records.
+func (r *record) append(b []byte, s said) []byte {
 	state := byte(r.state)
 	if r.saidMAC {
 		state |= saidMACBit
@@ -168,8 +146,8 @@ func (r *record) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(r.key.id))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.start))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.expires))
-	if r.said != nil {
-		for _, s := range [...]string{r.said.clientID, r.said.hostname} {
+	if s != (said{}) {
+		for _, s := range [...]string{s.clientID, s.hostname} {
 			b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 		}
 	}
@@ -184,31 +162,31 @@ func decodeKey(k []byte) (addr uint32, err error) {
 	return binary.BigEndian.Uint32(k), nil
 }
 
-// decodeRecord reads what put wrote.
-func decodeRecord(addr uint32, b []byte) (*record, error) {
-	bad := fmt.Errorf("%w: address %v", errRecord, address(addr))
+// decodeRecord reads what append wrote.
+func decodeRecord(addr uint32, b []byte) (r record, s said, err error) {
 	if len(b) < recordLen || b[0] != recordVersion {
-		return nil, bad
+		return r, s, badRecord(addr)
 	}
 	state := State(b[1] &^ saidMACBit)
 	if state < Bound || state > Declined {
-		return nil, bad
+		return r, s, badRecord(addr)
 	}
-	r := &record{
+	r = record{
 		addr: addr, state: state, saidMAC: b[1]&saidMACBit != 0, key: key{binary.BigEndian.Uint32(b[2:]), clientID(binary.BigEndian.Uint64(b[6:]))},
 		start: int64(binary.BigEndian.Uint64(b[14:])), expires: int64(binary.BigEndian.Uint64(b[22:])),
 	}
 	rest := b[recordLen:]
 	if len(rest) == 0 {
-		return r, nil
+		return r, s, nil
 	}
-	r.said = new(said)
-	for _, s := range []*string{&r.said.clientID, &r.said.hostname} {
+	for _, text := range [...]*string{&s.clientID, &s.hostname} {
 		n, w := binary.Uvarint(rest)
 		if w <= 0 || n > uint64(len(rest)-w) {
-			return nil, bad
+			return r, s, badRecord(addr)
 		}
-		*s, rest = string(rest[w:w+int(n)]), rest[w+int(n):]
+		*text, rest = string(rest[w:w+int(n)]), rest[w+int(n):]
 	}
-	return r, nil
+	return r, s, nil
 }
+
+func badRecord(addr uint32) error { return fmt.Errorf("%w: address %v", errRecord, address(addr)) }

@@ -31,8 +31,7 @@ type Leases struct {
 	reserved map[uint32]bool
 	declined map[uint32]int // addresses in quarantine, by network address
 	strange  map[uint32]int // open offers to strangers, likewise
-	byKey    map[key]*record
-	byAddr   map[uint32]*record
+	book     book
 	offers   map[key]*offer
 	offered  map[uint32]*offer
 	holds    queue // the first to expire first
@@ -67,11 +66,12 @@ type offer struct {
 
 // NewLeases returns an empty memory that knows no subnet.
 func NewLeases() *Leases {
-	return &Leases{
-		declined: map[uint32]int{}, strange: map[uint32]int{},
-		byKey: map[key]*record{}, byAddr: map[uint32]*record{},
-		offers: map[key]*offer{}, offered: map[uint32]*offer{}, ending: newWheel(),
+	l := &Leases{
+		declined: map[uint32]int{}, strange: map[uint32]int{}, book: newBook(),
+		offers: map[key]*offer{}, offered: map[uint32]*offer{},
 	}
+	l.ending = newWheel(&l.book)
+	return l
 }
 
 // Load takes in the stored leases. It is called before Configure, once.
@@ -85,34 +85,33 @@ func (l *Leases) Load(journal interface {
 		if err != nil {
 			return err
 		}
-		if old := l.byAddr[addr]; old != nil {
+		if old := l.book.ofAddr(addr); old != nil {
 			l.forgetLocked(old)
 		}
 		if c.Value == nil {
 			return nil
 		}
-		r, err := decodeRecord(addr, c.Value)
+		r, s, err := decodeRecord(addr, c.Value)
 		if err != nil {
 			return err
 		}
-		l.byAddr[addr], r.told = r, r.state == Bound
-		if r.key.id != 0 {
-			l.byKey[r.key] = r // a client's last lease is the one it has
-		}
-		l.countDeclinedLocked(r, 1)
-		l.ending.put(r)
+		r.told = r.state == Bound
+		l.enterLocked(r, s) // a client's last lease is the one it has
 		return nil
 	})
 }
 
-// forgetLocked removes r from the indexes.
+// enterLocked takes in the record of an address that has none.
+func (l *Leases) enterLocked(r record, s said) {
+	in := l.book.add(r, s)
+	l.countDeclinedLocked(in, 1)
+	l.ending.put(in)
+}
+
+// forgetLocked is the opposite.
 func (l *Leases) forgetLocked(r *record) {
-	r.unchain()
 	l.countDeclinedLocked(r, -1)
-	if l.byKey[r.key] == r {
-		delete(l.byKey, r.key)
-	}
-	delete(l.byAddr, r.addr)
+	l.book.drop(r)
 }
 
 // strangersShare is the part of a subnet's addresses that may be offered to
@@ -153,41 +152,43 @@ func mark(spaces map[uint32]*space, a uint32, taken bool) {
 }
 
 // idleChainLocked returns the row for reuse that an ended lease stands in, or
-// nil: of addresses in no pool there is none. Whoever stands in one can be
+// zero: of addresses in no pool there is none. Whoever stands in one can be
 // given to anybody that its pool is for: while its address is offered it is out.
-func (l *Leases) idleChainLocked(r *record) *chain {
+func (l *Leases) idleChainLocked(r *record) chain {
 	sp := l.spaces[r.key.subnet]
 	if sp == nil || l.reserved[r.addr] || within(sp.Exclude, address(r.addr)) {
-		return nil
+		return 0
 	}
 	for _, p := range sp.pools {
 		switch {
 		case !p.contains(r.addr):
 		case r.known:
-			return &p.idle[1]
+			return p.idle[1]
 		default:
-			return &p.idle[0]
+			return p.idle[0]
 		}
 	}
-	return nil
+	return 0
 }
 
 // idleLocked makes an ended lease's address the last in the row for reuse.
 func (l *Leases) idleLocked(r *record) {
-	if c := l.idleChainLocked(r); c != nil && l.offered[r.addr] == nil {
-		c.push(r)
+	if c := l.idleChainLocked(r); c != 0 && l.offered[r.addr] == nil {
+		l.book.push(c, r)
 	}
 }
 
 // idleAgainLocked puts an ended lease whose address was offered, in vain, back
 // into its row: where it was, or almost.
 func (l *Leases) idleAgainLocked(r *record) {
-	switch c := l.idleChainLocked(r); {
-	case c == nil:
-	case c.first == nil || r.expires <= c.first.expires:
-		c.pushFront(r)
-	default:
-		c.push(r)
+	c := l.idleChainLocked(r)
+	if c == 0 {
+		return
+	}
+	if first := l.book.first(c); first == nil || r.expires <= first.expires {
+		l.book.pushFront(c, r)
+	} else {
+		l.book.push(c, r)
 	}
 }
 
@@ -229,13 +230,14 @@ func (l *Leases) expire(now int64) {
 // dropLocked forgets a lease and frees its address.
 func (l *Leases) dropLocked(r *record) {
 	l.overLocked(r)
+	a := r.addr
 	l.forgetLocked(r)
-	l.freeLocked(r.addr)
+	l.freeLocked(a)
 }
 
 // freeLocked makes an address available unless something still holds it.
 func (l *Leases) freeLocked(a uint32) {
-	if !l.reserved[a] && l.byAddr[a] == nil && l.offered[a] == nil {
+	if !l.reserved[a] && l.book.byAddr[a] == 0 && l.offered[a] == nil {
 		l.markLocked(a, false)
 	}
 }
@@ -246,7 +248,7 @@ func (l *Leases) withdrawLocked(o *offer) {
 	if o.strange {
 		l.strange[o.key.subnet]--
 	}
-	if r := l.byAddr[o.addr]; r != nil && r.in == nil {
+	if r := l.book.ofAddr(o.addr); r != nil && r.in == 0 {
 		l.idleAgainLocked(r)
 	}
 	l.freeLocked(o.addr)
@@ -282,7 +284,7 @@ func (l *Leases) Offer(b bid, boot Boot, at time.Time) (addr netip.Addr, fresh, 
 	if !ok {
 		return netip.Addr{}, false, false
 	}
-	r, o := l.byKey[b.key], l.offers[b.key]
+	r, o := l.book.ofClient(b.key), l.offers[b.key]
 	fresh = !(r != nil && r.addr == a || o != nil && o.addr == a)
 	if o != nil || !b.stranger() || l.roomLocked(b.key.subnet, now) {
 		l.holdLocked(b, a, boot, now)
@@ -305,8 +307,8 @@ func (l *Leases) holdLocked(b bid, a uint32, boot Boot, now int64) {
 		if o.strange = b.stranger(); o.strange {
 			l.strange[b.key.subnet]++
 		}
-		if r := l.byAddr[a]; r != nil && r.in != nil && r.in == l.idleChainLocked(r) {
-			r.unchain()
+		if r := l.book.ofAddr(a); r != nil && r.in != 0 && r.in == l.idleChainLocked(r) {
+			l.book.unchain(r)
 		}
 	}
 	o.xid, o.boot, o.expires = b.xid, boot, now+int64(offerHold/time.Second)
@@ -317,7 +319,7 @@ func (l *Leases) holdLocked(b bid, a uint32, boot Boot, now int64) {
 // previous address, the one already offered, the one asked for, a new one.
 func (l *Leases) chooseLocked(b bid, now int64) (uint32, bool) {
 	var own, before uint32
-	if r := l.byKey[b.key]; r != nil {
+	if r := l.book.ofClient(b.key); r != nil {
 		own = r.addr
 	}
 	if o := l.offers[b.key]; o != nil {
@@ -376,7 +378,7 @@ func (l *Leases) availableLocked(b bid, a uint32, now int64) bool {
 	if o := l.offered[a]; o != nil && o.key != b.key {
 		return false
 	}
-	r := l.byAddr[a]
+	r := l.book.ofAddr(a)
 	return r == nil || r.key == b.key || reusable(r, now) || r.booting && address(a) == b.reserved
 }
 
@@ -394,10 +396,10 @@ func (l *Leases) newLocked(b bid, now int64) (uint32, bool) {
 	if a, ok := sp.unused(b); ok {
 		return a, true
 	}
-	if a, ok := sp.reuse(b, 0, now); ok || b.stranger() {
+	if a, ok := l.reuseLocked(sp, b, 0, now); ok || b.stranger() {
 		return a, ok
 	}
-	return sp.reuse(b, 1, now)
+	return l.reuseLocked(sp, b, 1, now)
 }
 
 // roomLocked reports whether one more offer to a stranger may be held. When
@@ -439,16 +441,16 @@ func (sp *space) unused(b bid) (uint32, bool) {
 	return 0, false
 }
 
-// reuse finds the address whose lease ended first, in the pools of the client's
+// reuseLocked finds the address whose lease ended first, in the pools of the client's
 // classes or else in the others: of strangers (0) or of known machines (1).
-func (sp *space) reuse(b bid, whose int, now int64) (uint32, bool) {
+func (l *Leases) reuseLocked(sp *space, b bid, whose int, now int64) (uint32, bool) {
 	for _, ofClass := range [...]bool{true, false} {
 		var first *record
 		for _, p := range sp.pools {
 			if (p.class != 0) != ofClass || !b.mayUse(p) {
 				continue
 			}
-			if r := p.idle[whose].first; r != nil && reusable(r, now) && (first == nil || r.expires < first.expires) {
+			if r := l.book.first(p.idle[whose]); r != nil && reusable(r, now) && (first == nil || r.expires < first.expires) {
 				first = r
 			}
 		}
@@ -505,7 +507,7 @@ func (l *Leases) judgeLocked(c claim, now int64) verdict {
 	if !c.subnet.Authoritative && !c.selecting {
 		no = silence // RFC 2131, section 4.3.2: MUST remain silent about clients it does not know
 	}
-	asked, own, offer := number(c.asked), l.byKey[c.key], l.offers[c.key]
+	asked, own, offer := number(c.asked), l.book.ofClient(c.key), l.offers[c.key]
 	switch {
 	case !l.allowedLocked(c.bid, asked), !l.availableLocked(c.bid, asked, now):
 		return no
@@ -535,25 +537,24 @@ func (l *Leases) mustMoveLocked(b bid, now int64) bool {
 // bindLocked records the lease of c. The record of the address replaces
 // whoever had it before; the client's former address is free at once.
 func (l *Leases) bindLocked(c claim, changed []uint32, now int64) []uint32 {
-	asked, r := number(c.asked), l.byKey[c.key]
+	asked, r := number(c.asked), l.book.ofClient(c.key)
 	if r != nil && r.addr != asked {
 		changed = append(changed, r.addr)
 		l.dropLocked(r)
 		r = nil
 	}
-	if other := l.byAddr[asked]; other != nil && other != r {
+	if other := l.book.ofAddr(asked); other != nil && other != r {
 		l.dropLocked(other)
 	}
 	if r == nil {
-		r = &record{addr: asked, key: c.key, start: now}
-		l.byKey[c.key], l.byAddr[asked] = r, r
+		r = l.book.add(record{addr: asked, key: c.key, start: now}, said{})
 	}
-	r.unchain()
+	l.book.unchain(r)
 	l.version++
-	r.renamed = r.renamed || r.told && r.hostname() != string(c.hostname)
+	r.renamed = r.renamed || r.told && l.book.of(r).hostname != string(c.hostname)
 	r.state, r.expires = Bound, now+int64(c.dur/time.Second)
 	r.known, r.booting = !c.stranger(), c.booting
-	r.hear(c.clientID, c.hostname)
+	l.book.hear(r, c.clientID, c.hostname)
 	l.ending.put(r)
 	l.markLocked(asked, true)
 	return append(changed, asked)
@@ -572,11 +573,11 @@ func (l *Leases) Withdraw(k key) {
 func (l *Leases) Release(k key, addr netip.Addr, at time.Time) (changed uint32, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.byKey[k]
+	r := l.book.ofClient(k)
 	if r == nil || address(r.addr) != addr || r.state != Bound {
 		return 0, false
 	}
-	r.unchain()
+	l.book.unchain(r)
 	l.overLocked(r)
 	r.state, r.expires = Released, at.Unix()
 	l.ending.put(r)
@@ -591,7 +592,7 @@ func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) (changed uint32, 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(now)
-	o, r := l.offers[k], l.byKey[k]
+	o, r := l.offers[k], l.book.ofClient(k)
 	mine := a != 0 && (o != nil && o.addr == a || r != nil && r.addr == a)
 	if !mine {
 		return 0, false
@@ -599,14 +600,14 @@ func (l *Leases) Decline(k key, addr netip.Addr, at time.Time) (changed uint32, 
 	if o != nil {
 		l.withdrawLocked(o)
 	}
-	if old := l.byAddr[a]; old != nil {
+	if old := l.book.ofAddr(a); old != nil {
 		l.dropLocked(old)
 	}
 	hold := declineHold
 	if l.declinedLocked(k.subnet) {
 		hold = 0 // somebody declines whatever it is offered: the pool is not theirs to empty
 	}
-	bad := &record{addr: a, key: key{subnet: k.subnet}, state: Declined, start: now, expires: now + int64(hold/time.Second)}
+	bad := record{addr: a, key: key{subnet: k.subnet}, state: Declined, start: now, expires: now + int64(hold/time.Second)}
 	l.restLocked(bad)
 	return a, true
 }
@@ -622,9 +623,9 @@ func (l *Leases) Records(changes []store.Change, buf []byte, addrs []uint32) ([]
 		start := len(buf)
 		buf = binary.BigEndian.AppendUint32(buf, a)
 		c := store.Change{Key: buf[start:len(buf):len(buf)]}
-		if r := l.byAddr[a]; r != nil {
+		if r := l.book.ofAddr(a); r != nil {
 			start = len(buf)
-			buf = r.append(buf)
+			buf = r.append(buf, l.book.of(r))
 			c.Value = buf[start:len(buf):len(buf)]
 		}
 		changes = append(changes, c)
@@ -633,11 +634,9 @@ func (l *Leases) Records(changes []store.Change, buf []byte, addrs []uint32) ([]
 }
 
 // restLocked takes in the record of an address in quarantine.
-func (l *Leases) restLocked(bad *record) {
-	l.byAddr[bad.addr] = bad
-	l.ending.put(bad)
+func (l *Leases) restLocked(bad record) {
+	l.enterLocked(bad, said{})
 	l.markLocked(bad.addr, true)
-	l.countDeclinedLocked(bad, 1)
 }
 
 func (l *Leases) countDeclinedLocked(r *record, n int) {
@@ -668,8 +667,8 @@ func (sp *space) size() (n int) {
 func (l *Leases) ByAddr(a netip.Addr) (Lease, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if r := l.byAddr[number(a)]; r != nil {
-		return r.view(), true
+	if r := l.book.ofAddr(number(a)); r != nil {
+		return l.book.view(r), true
 	}
 	return Lease{}, false
 }
@@ -679,8 +678,8 @@ func (l *Leases) ByAddr(a netip.Addr) (Lease, bool) {
 func (l *Leases) Newest() (newest time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range l.byAddr {
-		if at := time.Unix(r.start, 0); at.After(newest) {
+	for _, i := range l.book.byAddr {
+		if at := time.Unix(l.book.at(i).start, 0); at.After(newest) {
 			newest = at
 		}
 	}
@@ -691,15 +690,15 @@ func (l *Leases) Newest() (newest time.Time) {
 func (l *Leases) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.byAddr)
+	return len(l.book.byAddr)
 }
 
 // All returns every lease, by address.
 func (l *Leases) All() []Lease {
 	l.mu.Lock()
-	all := make([]Lease, 0, len(l.byAddr))
-	for _, r := range l.byAddr {
-		all = append(all, r.view())
+	all := make([]Lease, 0, len(l.book.byAddr))
+	for _, i := range l.book.byAddr {
+		all = append(all, l.book.view(l.book.at(i)))
 	}
 	l.mu.Unlock()
 	slices.SortFunc(all, func(a, b Lease) int { return a.Addr.Compare(b.Addr) })

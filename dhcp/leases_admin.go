@@ -38,7 +38,7 @@ func (l *Leases) Each() iter.Seq[Lease] {
 func (l *Leases) addrs() []uint32 {
 	list := make([]uint32, 0, l.Len())
 	l.mu.Lock()
-	for a := range l.byAddr {
+	for a := range l.book.byAddr {
 		if list = append(list, a); len(list)%pieceLen == 0 {
 			l.mu.Unlock()
 			l.mu.Lock()
@@ -54,8 +54,8 @@ func (l *Leases) views(to []Lease, addrs []uint32) []Lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range addrs {
-		if r := l.byAddr[a]; r != nil {
-			to = append(to, r.view())
+		if r := l.book.ofAddr(a); r != nil {
+			to = append(to, l.book.view(r))
 		}
 	}
 	return to
@@ -68,18 +68,18 @@ func (l *Leases) End(a netip.Addr, at time.Time) (was Lease, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expireLocked(at.Unix())
-	r := l.byAddr[number(a)]
+	r := l.book.ofAddr(number(a))
 	if r == nil {
 		return Lease{}, false
 	}
-	if was = r.view(); !was.Active(at) {
+	if was = l.book.view(r); !was.Active(at) {
 		return Lease{}, false
 	}
 	if r.state == Declined {
 		l.dropLocked(r)
 		return was, true
 	}
-	r.unchain()
+	l.book.unchain(r)
 	l.overLocked(r)
 	r.state, r.expires = Released, at.Unix()
 	l.ending.put(r)
@@ -96,11 +96,11 @@ func (l *Leases) Forget(a netip.Addr, at time.Time) (was Lease, ok bool) {
 	if o := l.offered[number(a)]; o != nil {
 		l.withdrawLocked(o)
 	}
-	r := l.byAddr[number(a)]
+	r := l.book.ofAddr(number(a))
 	if r == nil {
 		return Lease{}, false
 	}
-	was = r.view()
+	was = l.book.view(r)
 	l.dropLocked(r)
 	return was, true
 }
@@ -167,7 +167,7 @@ func (g *grant) settle(now int64) {
 
 // outcomeLocked says what a grant that is not refused would change.
 func (l *Leases) outcomeLocked(g *grant) Outcome {
-	r := l.byAddr[number(g.asked)]
+	r := l.book.ofAddr(number(g.asked))
 	switch {
 	case r == nil || r.key != g.key:
 		return Added
@@ -193,8 +193,8 @@ func (l *Leases) refusalLocked(g *grant, now int64) error {
 	if err := l.takenLocked(g, now); err != nil {
 		return err
 	}
-	if own := l.byKey[g.key]; own != nil && own.addr != number(g.asked) && g.key.id != 0 {
-		if own := own.view(); own.Active(time.Unix(now, 0)) {
+	if own := l.book.ofClient(g.key); own != nil && own.addr != number(g.asked) && g.key.id != 0 {
+		if own := l.book.view(own); own.Active(time.Unix(now, 0)) {
 			return fmt.Errorf("its machine has %v until %s", own.Addr, utc(own.Expires))
 		} else if !g.lease.Active(time.Unix(now, 0)) {
 			return fmt.Errorf("its machine had %v last", own.Addr)
@@ -226,11 +226,11 @@ func (l *Leases) takenLocked(g *grant, now int64) error {
 	if o := l.offered[a]; o != nil && o.key != g.key {
 		return fmt.Errorf("being offered to %s", o.key)
 	}
-	r := l.byAddr[a]
+	r := l.book.ofAddr(a)
 	if r == nil || r.key == g.key {
 		return nil
 	}
-	lease := r.view()
+	lease := l.book.view(r)
 	switch {
 	case lease.State == Declined && lease.Active(time.Unix(now, 0)):
 		return fmt.Errorf("declined, because another host uses it, until %s", utc(lease.Expires))
@@ -268,8 +268,8 @@ func (l *Leases) grantLocked(g *grant, changed []uint32, now int64) []uint32 {
 		return append(changed, a)
 	}
 	changed = l.bindLocked(claim{bid: g.bid, clientID: []byte(g.lease.ClientID), hostname: []byte(g.lease.Hostname)}, changed, now)
-	r := l.byAddr[a]
-	r.unchain()
+	r := l.book.ofAddr(a)
+	l.book.unchain(r)
 	r.state, r.start, r.expires = g.lease.State, g.lease.Start.Unix(), g.lease.Expires.Unix()
 	l.ending.put(r)
 	if !g.exact && g.lease.Active(time.Unix(now, 0)) {
@@ -281,10 +281,10 @@ func (l *Leases) grantLocked(g *grant, changed []uint32, now int64) []uint32 {
 // quarantineLocked records an address that a stranger uses.
 func (l *Leases) quarantineLocked(g *grant) {
 	a := number(g.asked)
-	if old := l.byAddr[a]; old != nil {
+	if old := l.book.ofAddr(a); old != nil {
 		l.dropLocked(old)
 	}
-	bad := &record{addr: a, key: g.key, state: Declined, start: g.lease.Start.Unix(), expires: g.lease.Expires.Unix()}
+	bad := record{addr: a, key: g.key, state: Declined, start: g.lease.Start.Unix(), expires: g.lease.Expires.Unix()}
 	l.version++
 	l.restLocked(bad)
 }

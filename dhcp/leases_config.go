@@ -15,13 +15,11 @@ func (l *Leases) Configure(subnets []Subnet, classes []Class, machines Machines)
 	for _, a := range machines.Reservations() {
 		reserved[number(a)] = true
 	}
-	l.mu.Lock()
-	l.coming = spaces
-	l.mu.Unlock()
+	l.prepare(spaces)
 	pieces(l, l.offered, func(a uint32, _ *offer) { mark(spaces, a, true) })
-	pieces(l, l.byAddr, func(a uint32, _ *record) { mark(spaces, a, true) })
+	pieces(l, l.book.byAddr, func(a uint32, _ ref) { mark(spaces, a, true) })
 	l.settleIdle(l.replace(spaces, reserved))
-	pieces(l, l.byAddr, func(_ uint32, r *record) { l.acquaintLocked(r, machines) })
+	pieces(l, l.book.byAddr, func(_ uint32, i ref) { l.acquaintLocked(l.book.at(i), machines) })
 }
 
 // pieces calls do for each entry of a map of l, with the lock held but given
@@ -37,6 +35,19 @@ func pieces[T any](l *Leases, m map[uint32]T, do func(uint32, T)) {
 			l.mu.Lock()
 		}
 	}
+}
+
+// prepare makes the rows of new spaces, and lets addresses be taken and freed
+// there too from now on.
+func (l *Leases) prepare(spaces map[uint32]*space) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, sp := range spaces {
+		for _, p := range sp.pools {
+			p.idle = [...]chain{l.book.newChain(), l.book.newChain()}
+		}
+	}
+	l.coming = spaces
 }
 
 // replace puts new spaces in force, and returns the old ones.
@@ -57,23 +68,25 @@ func (l *Leases) settleIdle(old map[uint32]*space) {
 	for _, sp := range old {
 		for _, p := range sp.pools {
 			for i := range p.idle {
-				for l.settlePiece(&p.idle[i]) {
+				for l.settlePiece(p.idle[i]) {
 				}
 			}
 		}
 	}
 }
 
-// settlePiece moves some of a row, and reports whether there is more of it.
-func (l *Leases) settlePiece(old *chain) bool {
+// settlePiece moves some of a row, and reports whether there is more of it; if
+// not, the row is no more.
+func (l *Leases) settlePiece(old chain) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for range pieceLen {
-		r := old.first
+		r := l.book.first(old)
 		if r == nil {
+			l.book.endChain(old)
 			return false
 		}
-		r.unchain()
+		l.book.unchain(r)
 		l.idleLocked(r)
 	}
 	return true
@@ -83,12 +96,12 @@ func (l *Leases) settlePiece(old *chain) bool {
 // that stands in no row, and should, comes to stand in one.
 func (l *Leases) acquaintLocked(r *record, machines Machines) {
 	known := machines.Find(Client{MAC: r.key.mac()}).Name != ""
-	waits := r.in == nil || r.in == l.idleChainLocked(r)
-	if r.known == known && r.in != nil {
+	waits := r.in == 0 || r.in == l.idleChainLocked(r)
+	if r.known == known && r.in != 0 {
 		return
 	}
 	if waits {
-		r.unchain()
+		l.book.unchain(r)
 	}
 	r.known = known
 	if waits {

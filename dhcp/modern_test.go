@@ -393,14 +393,15 @@ func TestConfigureUnderLoad(t *testing.T) {
 		}
 	}
 	owners := map[netip.Addr]key{}
-	for id, r := range l.byKey {
+	for id, i := range l.book.byKey {
+		r := l.book.at(i)
 		if a := address(r.addr); owners[a] != (key{}) && owners[a] != id {
 			t.Errorf("%v is leased to %v and %v", a, owners[a], id)
 		}
 		owners[address(r.addr)] = id
 	}
-	if len(owners) != all || len(l.byAddr) != all {
-		t.Errorf("addresses leased: got %d and %d, want all %d", len(owners), len(l.byAddr), all)
+	if len(owners) != all || len(l.book.byAddr) != all {
+		t.Errorf("addresses leased: got %d and %d, want all %d", len(owners), len(l.book.byAddr), all)
 	}
 }
 

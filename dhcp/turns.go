@@ -66,7 +66,7 @@ func (l *Leases) turnLocked(what What, r *record) {
 	case len(l.turns) >= maxTurns:
 		l.lost++
 	default:
-		l.turns = append(l.turns, Turn{what, r.view()})
+		l.turns = append(l.turns, Turn{what, l.book.view(r)})
 	}
 }
 
@@ -78,7 +78,7 @@ func (l *Leases) committed(written []uint32) {
 		return
 	}
 	for _, a := range written {
-		r := l.byAddr[a]
+		r := l.book.ofAddr(a)
 		if r == nil || r.state != Bound {
 			continue
 		}

@@ -102,8 +102,8 @@ func TestTurnsOfNodes(t *testing.T) {
 func TestTurnsAreBounded(t *testing.T) {
 	l := filled(maxTurns + 100)
 	l.Follow(true)
-	for _, r := range l.byAddr {
-		r.told = true
+	for _, i := range l.book.byAddr {
+		l.book.at(i).told = true
 	}
 	turns, lost := l.Turns(time.Now().Add(2 * time.Hour))
 	if len(turns) != maxTurns || lost != 100 {

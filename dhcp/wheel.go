@@ -1,73 +1,30 @@
 package dhcp
 
-// A chain is records in a row. A record is in one chain at most, so the links
-// are in the record itself.
-type chain struct{ first, last *record }
-
-// push puts r at the end.
-func (c *chain) push(r *record) {
-	r.in, r.prev = c, c.last
-	if c.last != nil {
-		c.last.next = r
-	} else {
-		c.first = r
-	}
-	c.last = r
-}
-
-// pushFront puts r at the beginning.
-func (c *chain) pushFront(r *record) {
-	r.in, r.next = c, c.first
-	if c.first != nil {
-		c.first.prev = r
-	} else {
-		c.last = r
-	}
-	c.first = r
-}
-
-// unchain takes r out of whatever chain it is in.
-func (r *record) unchain() {
-	if r.in == nil {
-		return
-	}
-	if r.prev != nil {
-		r.prev.next = r.next
-	} else {
-		r.in.first = r.next
-	}
-	if r.next != nil {
-		r.next.prev = r.prev
-	} else {
-		r.in.last = r.prev
-	}
-	r.in, r.prev, r.next = nil, nil, nil
-}
-
 // A wheel knows which records end when, to a few seconds. To put a record in,
 // or to take it out, costs the same however many there are.
 type wheel struct {
-	slots map[int64]*chain // by end, in units of slotSeconds
-	next  int64            // the first slot that has not been taken
+	book  *book
+	slots map[int64]chain // by end, in units of slotSeconds
+	next  int64           // the first slot that has not been taken
 }
 
 // slotSeconds is how much later than its end a record may be noticed. An
 // address is not given to anybody else for longer than that anyway.
 const slotSeconds = 8
 
-func newWheel() wheel { return wheel{slots: map[int64]*chain{}} }
+func newWheel(b *book) wheel { return wheel{book: b, slots: map[int64]chain{}} }
 
 func (w *wheel) put(r *record) {
 	slot := r.expires / slotSeconds
 	c := w.slots[slot]
-	if c == nil {
-		c = new(chain)
+	if c == 0 {
+		c = w.book.newChain()
 		w.slots[slot] = c
 		if len(w.slots) == 1 || slot < w.next {
 			w.next = slot
 		}
 	}
-	c.push(r)
+	w.book.push(c, r)
 }
 
 // take removes records of slots that have ended by now, the oldest slot first
@@ -76,18 +33,19 @@ func (w *wheel) put(r *record) {
 func (w *wheel) take(now int64, most int, ended func(*record)) (more bool) {
 	for limit := now / slotSeconds; w.next < limit; {
 		c := w.slots[w.next]
-		if c == nil {
+		if c == 0 {
 			w.skip(limit)
 			continue
 		}
-		for r := c.first; r != nil; r = c.first {
+		for r := w.book.first(c); r != nil; r = w.book.first(c) {
 			if most == 0 {
 				return true
 			}
 			most--
-			r.unchain()
+			w.book.unchain(r)
 			ended(r)
 		}
+		w.book.endChain(c)
 		delete(w.slots, w.next)
 		w.next++
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -76,12 +75,6 @@ func loader(cmd *cobra.Command, file string, flags config.Flags) (string, func()
 	return file, func() (*config.Draft, error) { return config.Open(file, rules()) }, nil
 }
 
-// gcPercent is how much garbage may pile up, in percent of what is in use. A
-// packet costs no memory, so collections are rare, and what is in use is the
-// leases, of which half a million then take some 300 bytes each; with 75 it was
-// now 230, now 446.
-const gcPercent = 50
-
 // run starts the daemon and waits for its end. It is the one place that knows
 // signals.
 func run(stderr io.Writer, file string, load func() (*config.Draft, error)) error {
@@ -91,9 +84,6 @@ func run(stderr io.Writer, file string, load func() (*config.Draft, error)) erro
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	sum := sumOf(file)
 	cfg, err := resolved(load)
 	if err != nil {
