@@ -28,11 +28,11 @@ nodes:
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{cfg: cfg, log: slog.New(slog.DiscardHandler), started: time.Now(), registry: prometheus.NewRegistry(), strangers: rate.NewLimiter(0, 0)}
+	d := &daemon{log: slog.New(slog.DiscardHandler), started: time.Now(), registry: prometheus.NewRegistry(), strangers: rate.NewLimiter(0, 0)}
 	d.pulse = deploy.NewPulse(d.started)
 	d.register()
 	t.Cleanup(d.close)
-	for _, step := range []func() error{d.openRoot, d.openState} {
+	for _, step := range []func() error{func() error { return d.openRoot(cfg) }, d.openState} {
 		if err := step(); err != nil {
 			t.Fatal(err)
 		}

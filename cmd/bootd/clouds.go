@@ -17,7 +17,7 @@ var metadataAt = netip.MustParseAddrPort("169.254.169.254:80")
 // bindMetadata listens there, whether or not an interface has the address yet:
 // that is the administrator's to give.
 func (d *daemon) bindMetadata() error {
-	if !d.cfg.HTTP.Metadata {
+	if !d.config().HTTP.Metadata {
 		return nil
 	}
 	listen := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {

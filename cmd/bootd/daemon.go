@@ -58,7 +58,6 @@ const maxConnections = 4096
 // A daemon is everything that runs. open binds and loads, run serves; in
 // between nothing answers anybody.
 type daemon struct {
-	cfg     *config.Config // in force; see change
 	file    string
 	level   *slog.LevelVar
 	load    func() (*config.Draft, error)
@@ -98,6 +97,7 @@ type daemon struct {
 	closers []closer // undone in reverse
 
 	firmware firmwares
+	wanted   wanted
 	rollouts *rollouts
 }
 
@@ -121,11 +121,11 @@ type component struct {
 // open makes a daemon of a configuration: it opens the root and the state, and
 // binds every socket. On error it leaves nothing open.
 func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry(),
+	d := &daemon{log: log, started: time.Now(), registry: prometheus.NewRegistry(),
 		strangers: rate.NewLimiter(strangerSteps, strangerBurst), ejects: make(chan string, ejectQueue)}
 	d.pulse = deploy.NewPulse(d.started)
 	d.register()
-	for _, step := range []func() error{d.openRoot, d.openState, d.bindDHCP, d.bindTFTP, d.bindHTTP, d.bindAdmin} {
+	for _, step := range []func() error{func() error { return d.openRoot(cfg) }, d.openState, d.bindDHCP, d.bindTFTP, d.bindHTTP, d.bindAdmin} {
 		if err := step(); err != nil {
 			d.close()
 			return nil, err
@@ -155,8 +155,9 @@ func (d *daemon) close() {
 	d.closers = nil
 }
 
-func (d *daemon) openRoot() (err error) {
-	d.tree, err = links.Open(d.cfg.Root)
+// openRoot opens the root and puts the first configuration in force.
+func (d *daemon) openRoot(cfg *config.Config) (err error) {
+	d.tree, err = links.Open(cfg.Root)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return cli.Hint(fmt.Errorf("root: %w", err), "make the web root, or set root: in the configuration")
@@ -164,13 +165,17 @@ func (d *daemon) openRoot() (err error) {
 		return fmt.Errorf("root: %w", err)
 	}
 	d.onClose("root", d.tree.Close)
-	d.world.Store(d.newWorld(d.cfg))
+	d.world.Store(d.newWorld(cfg))
 	return nil
 }
 
 func (d *daemon) newWorld(cfg *config.Config) *world {
-	return &world{cfg: cfg, inv: cfg.Inventory, tree: d.tree, kernels: cfg.Kernels, signers: cfg.Signers, loaders: ipxe.Loaders{Dir: cfg.Loaders}, loader: cfg.Loader, retries: cfg.Retries, port: cfg.HTTP.Port, options: nodeOptions(cfg), subnets: cfg.Subnets}
+	return &world{cfg: cfg, inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, options: nodeOptions(cfg), wanted: &d.wanted}
 }
+
+// config returns the configuration in force. It is never changed: a reload puts
+// another one in its place, so that who looks twice may see two.
+func (d *daemon) config() *config.Config { return d.world.Load().cfg }
 
 const damagedHint = "move the directory away to start with no leases: machines keep their addresses when they ask for them again"
 
@@ -186,7 +191,7 @@ func whenDamaged(err error, hint string) error {
 // openState reads leases, tickets and timelines. A store that is damaged stops the
 // start: an empty one in its place would lease addresses that are taken.
 func (d *daemon) openState() error {
-	path := filepath.Join(d.cfg.State, "bootd.db")
+	path := filepath.Join(d.config().State, "bootd.db")
 	db, err := store.Open(path)
 	if errors.Is(err, store.ErrInUse) {
 		return cli.Hint(err, "is another bootd running? see: pgrep -a bootd")
@@ -195,7 +200,7 @@ func (d *daemon) openState() error {
 		return whenDamaged(fmt.Errorf("state: %w", err), "move the file away: the timelines in it are lost, leases are not")
 	}
 	d.onClose("state", db.Close)
-	leases, err := store.OpenJournal(filepath.Join(d.cfg.State, "leases"))
+	leases, err := store.OpenJournal(filepath.Join(d.config().State, "leases"))
 	if err != nil {
 		return whenDamaged(fmt.Errorf("leases: %w", err), damagedHint)
 	}
@@ -233,15 +238,15 @@ func (d *daemon) openState() error {
 	if err := d.dhcp.Leases.Load(leases); err != nil {
 		return fmt.Errorf("leases: %w", err)
 	}
-	d.dhcp.Configure(subnets(d.cfg), classes(d.cfg), d.world.Load())
-	if err := d.takeLeases(filepath.Join(d.cfg.State, lease.Waiting)); err != nil {
+	d.dhcp.Configure(subnets(d.config()), classes(d.config()), d.world.Load())
+	if err := d.takeLeases(filepath.Join(d.config().State, lease.Waiting)); err != nil {
 		return err
 	}
 	return d.keepLeaseFile()
 }
 
 func (d *daemon) bindDHCP() (err error) {
-	d.ports, err = dhcp.Open(subnets(d.cfg))
+	d.ports, err = dhcp.Open(subnets(d.config()))
 	d.onClose("dhcp", func() error { dhcp.Close(d.ports); return nil })
 	for _, p := range d.ports {
 		if p.PXE == nil {
@@ -254,7 +259,7 @@ func (d *daemon) bindDHCP() (err error) {
 // addrs returns the addresses to serve files on: ours in every subnet, or all
 // when there is none.
 func (d *daemon) addrs() (list []netip.Addr) {
-	for _, s := range d.cfg.Subnets {
+	for _, s := range d.config().Subnets {
 		if !slices.Contains(list, s.Server) {
 			list = append(list, s.Server)
 		}
@@ -266,11 +271,11 @@ func (d *daemon) addrs() (list []netip.Addr) {
 }
 
 func (d *daemon) bindTFTP() error {
-	if !d.cfg.TFTP.Enabled {
+	if !d.config().TFTP.Enabled {
 		return nil
 	}
 	for _, a := range d.addrs() {
-		at := netip.AddrPortFrom(a, d.cfg.TFTP.Port)
+		at := netip.AddrPortFrom(a, d.config().TFTP.Port)
 		conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
 		if err != nil {
 			return bindError("TFTP", "UDP", at, err)
@@ -283,7 +288,7 @@ func (d *daemon) bindTFTP() error {
 
 func (d *daemon) bindHTTP() error {
 	for _, a := range d.addrs() {
-		at := netip.AddrPortFrom(a, d.cfg.HTTP.Port)
+		at := netip.AddrPortFrom(a, d.config().HTTP.Port)
 		l, err := net.Listen("tcp4", at.String())
 		if err != nil {
 			return bindError("HTTP", "TCP", at, err)
@@ -295,7 +300,7 @@ func (d *daemon) bindHTTP() error {
 }
 
 func (d *daemon) bindAdmin() (err error) {
-	if d.admin, err = admin.Listen(d.cfg.Admin.Socket); err != nil {
+	if d.admin, err = admin.Listen(d.config().Admin.Socket); err != nil {
 		return fmt.Errorf("admin socket: %w", err)
 	}
 	d.onClose("admin", d.admin.Close)
@@ -356,10 +361,10 @@ func (d *daemon) await(g *errgroup.Group) error {
 }
 
 func (d *daemon) ready() {
-	d.log.Info("ready", "version", version, "root", d.cfg.Root, "subnets", len(d.cfg.Subnets),
-		"nodes", len(d.cfg.Inventory.Nodes()), "leases", d.dhcp.Leases.Len(), "socket", d.cfg.Admin.Socket)
-	if missing := d.world.Load().loaders.Missing(d.cfg.Loader); len(missing) > 0 {
-		d.log.Info("loaders that are not there: machines of these architectures cannot boot", "dir", d.cfg.Loaders, "missing", missing)
+	d.log.Info("ready", "version", version, "root", d.config().Root, "subnets", len(d.config().Subnets),
+		"nodes", len(d.config().Inventory.Nodes()), "leases", d.dhcp.Leases.Len(), "socket", d.config().Admin.Socket)
+	if missing := d.world.Load().loaders.Missing(d.config().Loader); len(missing) > 0 {
+		d.log.Info("loaders that are not there: machines of these architectures cannot boot", "dir", d.config().Loaders, "missing", missing)
 	}
 	notify(d.log, systemd.SdNotifyReady)
 }
@@ -397,11 +402,11 @@ func (d *daemon) components() []component {
 
 func (d *daemon) bootPlane() *ipxe.Server {
 	return &ipxe.Server{
-		Root: d.tree.Root(), Loaders: ipxe.Loaders{Dir: d.cfg.Loaders},
+		Root: d.tree.Root(), Loaders: ipxe.Loaders{Dir: d.config().Loaders},
 		Decide:   d.decide,
 		IsNode:   func(name string) bool { _, ok := d.world.Load().inv.ByName(name); return ok },
 		Loader:   func(m ipxe.Machine) node.Loader { w := d.world.Load(); return w.toldLoader(w.find(m), m.MAC) },
-		Retries:  func() int { return d.world.Load().retries },
+		Retries:  func() int { return d.config().Retries },
 		Pinned:   func(n, release, kind string) (string, error) { return d.world.Load().pinned(n, release, kind) },
 		Identify: d.identify, Foreign: d.foreign,
 		Ticket: d.ticket, Payload: d.payload, Media: d.medium,

@@ -21,7 +21,7 @@ const (
 // any more, where the daemon can: over Redfish, with a password. Nobody waits
 // for it, and the node's check-in least of all.
 func (d *daemon) ejectLater(name string) {
-	cfg := d.world.Load().cfg.BMC
+	cfg := d.config().BMC
 	if cfg.Password == "" || cfg.Protocol != bmc.Redfish.String() {
 		return
 	}

@@ -15,17 +15,17 @@ import (
 
 // leaseFollowers returns what follows the leases for other programs.
 func (d *daemon) leaseFollowers() (list []component) {
-	if d.cfg.Leases.File != "" {
+	if d.config().Leases.File != "" {
 		list = append(list, component{"lease file", d.leaseFile().Run})
 	}
-	d.dhcp.Leases.Follow(len(d.cfg.Leases.Hooks) > 0)
-	f := &follower{d, hook.Runner{Programs: d.cfg.Leases.Hooks, Log: d.log}}
+	d.dhcp.Leases.Follow(len(d.config().Leases.Hooks) > 0)
+	f := &follower{d, hook.Runner{Programs: d.config().Leases.Hooks, Log: d.log}}
 	return append(list, component{"lease events", f.run})
 }
 
 func (d *daemon) leaseFile() *lease.File {
 	return &lease.File{
-		Path: d.cfg.Leases.File, Log: d.log,
+		Path: d.config().Leases.File, Log: d.log,
 		Version: func() uint64 { return d.dhcp.Leases.Version(d.dhcp.Now()) },
 		Leases:  func() iter.Seq[lease.Lease] { return d.Leases(lease.Filter{}) },
 	}
@@ -34,10 +34,10 @@ func (d *daemon) leaseFile() *lease.File {
 // keepLeaseFile saves what another program wrote where our lease file will be:
 // it may have the only leases of this site.
 func (d *daemon) keepLeaseFile() error {
-	if d.cfg.Leases.File == "" {
+	if d.config().Leases.File == "" {
 		return nil
 	}
-	saved, err := d.leaseFile().Keep(filepath.Join(d.cfg.State, "lease-file"))
+	saved, err := d.leaseFile().Keep(filepath.Join(d.config().State, "lease-file"))
 	if saved != "" {
 		d.log.Info("lease file of another program kept: import it with bootctl leases import", "file", saved)
 	}
@@ -117,7 +117,7 @@ func (w *world) call(t *dhcp.Turn, now time.Time) hook.Call {
 	set("DNSMASQ_CLIENT_ID", l.ClientID)
 	set("DNSMASQ_SUPPLIED_HOSTNAME", l.Hostname)
 	set("DNSMASQ_DATA_MISSING", "1")
-	for _, s := range w.subnets {
+	for _, s := range w.cfg.Subnets {
 		if s.Prefix.Contains(l.Addr) {
 			set("DNSMASQ_INTERFACE", s.Interface)
 			set("DNSMASQ_DOMAIN", s.Domain)

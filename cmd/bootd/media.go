@@ -30,7 +30,7 @@ const maxInstallers = 16
 
 // mediaDir is where the copies are, below the state. They hold secrets, and
 // only the daemon reads them.
-func (d *daemon) mediaDir() string { return filepath.Join(d.cfg.State, "media") }
+func (d *daemon) mediaDir() string { return filepath.Join(d.config().State, "media") }
 
 // openMedia reads the images that BMCs may fetch, and removes copies that none
 // of them needs.
@@ -89,8 +89,8 @@ func (d *daemon) OfferMedium(ctx context.Context, o admin.MediumOrder) (admin.Me
 // serverFor returns us as a node reaches us; empty: it is not known.
 func (w *world) serverFor(n *node.Node) string {
 	s, ok := w.subnetServer(n.Addr)
-	if !ok && len(w.subnets) == 1 {
-		s = hostPort(w.subnets[0].Server, w.port)
+	if !ok && len(w.cfg.Subnets) == 1 {
+		s = hostPort(w.cfg.Subnets[0].Server, w.cfg.HTTP.Port)
 	}
 	return s
 }
@@ -145,7 +145,7 @@ func (d *daemon) installer(ctx context.Context, n *node.Node, m *deploy.Medium, 
 		if err != nil {
 			return 0, err
 		}
-		from = filepath.Join(d.cfg.Root, image)
+		from = filepath.Join(d.config().Root, image)
 	}
 	docs, err := payload.Render(n.Payload, d.payloadData(d.world.Load(), n, m.Server))
 	if err != nil {

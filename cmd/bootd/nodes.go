@@ -22,7 +22,7 @@ import (
 
 // Nodes implements admin.Inventory.
 func (d *daemon) Nodes() []admin.Node {
-	cfg := d.world.Load().cfg
+	cfg := d.config()
 	list := make([]admin.Node, 0, len(cfg.Inventory.Nodes()))
 	for i, n := range cfg.Inventory.Nodes() {
 		list = append(list, adminNode(&n, cfg.Place(i)))
@@ -208,7 +208,7 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 	}
 	cfg, err := resolve(draft)
 	if err == nil {
-		err = unchangeable(d.cfg, cfg)
+		err = unchangeable(d.config(), cfg)
 	}
 	if err != nil {
 		return admin.NodeChange{}, err
@@ -222,7 +222,7 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 		}
 	}
 	phase := d.records.Get(name).Phase
-	if phase != deploy.Inventory && d.anew(d.cfg, cfg, name) {
+	if phase != deploy.Inventory && d.anew(d.config(), cfg, name) {
 		k := admin.KeyChange{Key: "deployment", Old: phase.String()}
 		if is != nil {
 			k.New = deploy.Inventory.String()
@@ -317,7 +317,7 @@ func (d *daemon) moves(was, is *node.Node) (list []move) {
 		case !left:
 		case slices.Contains(was.Addrs(), l.Addr):
 			list = append(list, move{l, node.MAC{}})
-		case l.Active(now) && is != nil && i >= 0 && i < len(is.MACs) && !reservedWith(is, d.cfg.SubnetWith(l.Addr)):
+		case l.Active(now) && is != nil && i >= 0 && i < len(is.MACs) && !reservedWith(is, d.config().SubnetWith(l.Addr)):
 			list = append(list, move{l, is.MACs[i]})
 		}
 	}
@@ -353,7 +353,7 @@ func (d *daemon) moveLeases(change *admin.NodeChange, moves []move, dry bool) er
 
 // give leases an address to a NIC, and ends what it has in the same subnet.
 func (d *daemon) give(l *dhcp.Lease) (err error) {
-	for _, a := range d.held(l.MAC, d.cfg.SubnetWith(l.Addr)) {
+	for _, a := range d.held(l.MAC, d.config().SubnetWith(l.Addr)) {
 		if _, _, err := d.dhcp.Forget(a); err != nil {
 			return err
 		}

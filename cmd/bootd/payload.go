@@ -287,9 +287,9 @@ func unjoined(err error) []error {
 
 // subnetServer returns us as the machine with that address reaches us.
 func (w *world) subnetServer(a netip.Addr) (string, bool) {
-	for _, s := range w.subnets {
+	for _, s := range w.cfg.Subnets {
 		if a.IsValid() && s.Prefix.Contains(a) {
-			return hostPort(s.Server, w.port), true
+			return hostPort(s.Server, w.cfg.HTTP.Port), true
 		}
 	}
 	return "", false
@@ -298,7 +298,7 @@ func (w *world) subnetServer(a netip.Addr) (string, bool) {
 // payloadData is what the templates of a node see.
 func (d *daemon) payloadData(w *world, n *node.Node, server string) payload.Data {
 	var data payload.Data
-	if s := subnetOf(w.subnets, n); s != nil {
+	if s := subnetOf(w.cfg.Subnets, n); s != nil {
 		data = payload.NewData(n, s.Domain, server)
 		data.Subnet = payload.Subnet{Prefix: s.Prefix, Router: s.Router, DNS: s.DNS, NTP: s.NTP}
 	} else {

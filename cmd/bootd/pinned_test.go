@@ -16,6 +16,7 @@ import (
 
 	"bootd/artifacts"
 	"bootd/deploy"
+	"bootd/internal/config"
 	"bootd/internal/node"
 	"bootd/ipxe"
 	"bootd/links"
@@ -71,7 +72,7 @@ func plane(t *testing.T, tree *links.Tree) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{inv: inv, tree: tree}
+	w := &world{cfg: new(config.Config), inv: inv, tree: tree}
 	s := httptest.NewServer((&ipxe.Server{
 		Root:     tree.Root(),
 		Decide:   func(m ipxe.Machine) deploy.Decision { return w.decide(w.find(m), deploy.Observation{}) },

@@ -108,7 +108,7 @@ func (d *daemon) waitingForPower() (map[string]waiting, error) {
 // bmcsOf returns how to talk to the BMCs with these addresses, by the names
 // given for them. The error is why to none.
 func (d *daemon) bmcsOf(macs map[node.MAC]string, timeout time.Duration) (map[string]bmc.BMC, error) {
-	cfg := d.world.Load().cfg.BMC
+	cfg := d.config().BMC
 	password, err := payload.ReadSecret(cfg.Password)
 	if err != nil {
 		return nil, fmt.Errorf("bmc: password-file: %w", err)

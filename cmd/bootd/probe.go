@@ -16,7 +16,7 @@ import (
 
 // Probe implements admin.Backend.
 func (d *daemon) Probe(ctx context.Context, ifname string) ([]admin.Probe, error) {
-	served := d.world.Load().subnets
+	served := d.config().Subnets
 	names := interfaces(served)
 	if ifname != "" {
 		if !slices.Contains(names, ifname) {

@@ -26,13 +26,13 @@ import (
 // claimed. Claims themselves are not kept.
 func (d *daemon) openDesk(db *store.Store) (err error) {
 	d.desk = &claim.Desk{
-		PIN:   func() string { return d.world.Load().cfg.Registration.PIN },
+		PIN:   func() string { return d.config().Registration.PIN },
 		Sites: d.sites, Bind: d.bind,
 	}
 	if d.hosts, err = db.Table("edge-hosts"); err != nil {
 		return err
 	}
-	if reg := d.cfg.Registration; len(reg.Sites) > 0 {
+	if reg := d.config().Registration; len(reg.Sites) > 0 {
 		if err := claim.CheckPIN(reg.PIN); err != nil {
 			d.log.Error("no machine can be claimed", "err", err)
 		}
@@ -41,7 +41,7 @@ func (d *daemon) openDesk(db *store.Store) (err error) {
 }
 
 func (d *daemon) sites() (list []claim.Site) {
-	for _, s := range d.world.Load().cfg.Registration.Sites {
+	for _, s := range d.config().Registration.Sites {
 		list = append(list, claim.Site{Name: s.Name, Label: s.Label})
 	}
 	return list
@@ -76,7 +76,7 @@ func (d *daemon) machineOf(w *world, n *node.Node) claim.Machine {
 }
 
 func (d *daemon) urlOf(m claim.Machine, server string) (string, error) {
-	reg := d.world.Load().cfg.Registration
+	reg := d.config().Registration
 	u := config.ClaimURL{Server: server, ID: m.ID, Node: m.Node}
 	if len(reg.Sites) > 0 {
 		u.Token = d.desk.Issue(m)
@@ -87,7 +87,7 @@ func (d *daemon) urlOf(m claim.Machine, server string) (string, error) {
 // bind makes a machine belong to a site: in the file of nodes, and in force
 // when it returns. Its errors are shown on a phone.
 func (d *daemon) bind(m claim.Machine, site, name string) (string, error) {
-	s, ok := d.world.Load().cfg.Registration.Site(site)
+	s, ok := d.config().Registration.Site(site)
 	if !ok {
 		return "", fmt.Errorf("site %q is not there any more", site)
 	}
@@ -252,8 +252,8 @@ func (d *daemon) offer(m claim.Machine, server string) (admin.ClaimOffer, error)
 
 // anyServer is an address that we are reached at.
 func (d *daemon) anyServer() string {
-	for _, s := range d.cfg.Subnets {
-		return hostPort(s.Server, d.cfg.HTTP.Port)
+	for _, s := range d.config().Subnets {
+		return hostPort(s.Server, d.config().HTTP.Port)
 	}
 	return ""
 }

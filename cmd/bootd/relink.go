@@ -199,13 +199,13 @@ func (w *world) catalog(r node.Role) (artifacts.Catalog, error) {
 	if !r.Signed {
 		return c, nil
 	}
-	text, err := os.ReadFile(w.signers)
+	text, err := os.ReadFile(w.cfg.Signers)
 	if err != nil {
 		return c, fmt.Errorf("signers: %w", err)
 	}
 	keys, err := artifacts.ParseKeys(string(text))
 	if err != nil {
-		return c, fmt.Errorf("signers: %s: %w", w.signers, err)
+		return c, fmt.Errorf("signers: %s: %w", w.cfg.Signers, err)
 	}
 	c.OnlySigned(w.tree.Root(), keys)
 	return c, nil
@@ -220,7 +220,7 @@ func (w *world) kernelsAgree(choices []artifacts.Choice) error {
 			rules[c.Set.KernelRule()] = true
 		}
 	}
-	if w.kernels == config.KernelsError && len(rules) > 1 {
+	if w.cfg.Kernels == config.KernelsError && len(rules) > 1 {
 		return errors.New("kernels of the roles differ, no node is linked")
 	}
 	return nil

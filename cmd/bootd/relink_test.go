@@ -51,7 +51,7 @@ func followed(t *testing.T, kernels config.Kernels) (root string, tree *links.Tr
 		t.Fatal(err)
 	}
 	looks = make(chan []links.Change, 100)
-	w := &world{inv: inv, tree: tree, kernels: kernels}
+	w := &world{cfg: &config.Config{Kernels: kernels}, inv: inv, tree: tree}
 	// Rescans are an hour apart: what is noticed, the file system told.
 	f := relinker{world: func() *world { return w }, tree: tree, log: slog.New(slog.DiscardHandler),
 		settle: 50 * time.Millisecond, rescan: time.Hour, looked: func(c []links.Change) { looks <- c }}

@@ -54,7 +54,7 @@ func (d *daemon) reload() {
 		cfg, err = resolve(draft)
 	}
 	if err == nil {
-		err = unchangeable(d.cfg, cfg)
+		err = unchangeable(d.config(), cfg)
 	}
 	if err == nil {
 		err = d.enforceLocked(cfg, sum)
@@ -82,10 +82,10 @@ func (d *daemon) draft() (*config.Draft, [sha256.Size]byte, error) {
 // error the old one stays: what is kept of a node must not become that of
 // another machine.
 func (d *daemon) enforceLocked(cfg *config.Config, sum [sha256.Size]byte) error {
-	if err := d.forgetMoved(d.cfg, cfg); err != nil {
+	if err := d.forgetMoved(d.config(), cfg); err != nil {
 		return fmt.Errorf("deployments of nodes that changed: %w", err)
 	}
-	d.cfg, d.sum = cfg, sum
+	d.sum = sum
 	d.level.Set(cfg.Log.Level)
 	d.world.Store(d.newWorld(cfg))
 	d.dhcp.Configure(subnets(cfg), classes(cfg), d.world.Load())

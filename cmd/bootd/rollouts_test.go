@@ -15,6 +15,7 @@ import (
 	"bootd/deploy"
 	"bootd/deploy/rollout"
 	"bootd/internal/admin"
+	"bootd/internal/config"
 	"bootd/internal/node"
 	"bootd/internal/store"
 	"bootd/internal/timeline"
@@ -120,7 +121,7 @@ func upgradeWorld(t *testing.T, tree *links.Tree, nodes []node.Node) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{inv: inv, tree: tree}
+	return &world{cfg: new(config.Config), inv: inv, tree: tree}
 }
 
 // restart forgets all that is not on disk, and begins as a daemon does.

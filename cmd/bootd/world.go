@@ -25,18 +25,12 @@ import (
 // directories and loaders, which every protocol asks. A reload makes a new
 // one; it is never changed.
 type world struct {
-	cfg     *config.Config // what it was made of
-	inv     *node.Inventory
+	cfg     *config.Config
+	inv     *node.Inventory // of cfg
 	tree    *links.Tree
-	kernels config.Kernels
-	signers string // file of the keys whose signatures of releases count
 	loaders ipxe.Loaders
-	loader  node.Loader // the site's choice
-	wanted  wanted
-	retries int
-	port    uint16                   // of the HTTP boot plane
 	options map[string][]dhcp.Option // of nodes, by name
-	subnets []config.Subnet
+	wanted  *wanted                  // the daemon's: a reload comes between DHCP and script
 }
 
 // decide is the one way to a decision, whoever asks. o has the record of the
@@ -151,7 +145,7 @@ func (w *world) Reservations() (all []netip.Addr) {
 // script, whatever the decision: the script renders it.
 func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
 	if c.Stage == timeline.IPXE {
-		return dhcp.Boot{File: ipxe.EntryURL(hostPort(server, w.port))}
+		return dhcp.Boot{File: ipxe.EntryURL(hostPort(server, w.cfg.HTTP.Port))}
 	}
 	arch := c.Arch
 	if arch == dhcp.ArchUnknown {
@@ -170,7 +164,7 @@ func (w *world) Boot(c dhcp.Client, server netip.Addr) dhcp.Boot {
 	case !ok:
 		return dhcp.Boot{Problem: "loader " + loader + " is not in the loaders directory"}
 	case c.Stage == timeline.UEFIHTTP:
-		return dhcp.Boot{File: "http://" + hostPort(server, w.port) + "/boot/" + loader}
+		return dhcp.Boot{File: "http://" + hostPort(server, w.cfg.HTTP.Port) + "/boot/" + loader}
 	}
 	return dhcp.Boot{File: loader}
 }
@@ -188,10 +182,10 @@ func (w *world) choice(c dhcp.Client) node.Loader {
 // role's or the site's. nil is a machine that is no node.
 func (w *world) loaderOf(n *node.Node, class node.Loader) node.Loader {
 	if n == nil {
-		return cmp.Or(class, w.loader)
+		return cmp.Or(class, w.cfg.Loader)
 	}
 	role, _ := w.inv.Role(n.Role)
-	return cmp.Or(n.Loader, class, role.Loader, w.loader)
+	return cmp.Or(n.Loader, class, role.Loader, w.cfg.Loader)
 }
 
 // toldLoader is loaderOf for a machine that has loaded it: of which classes it
@@ -212,7 +206,7 @@ func hostPort(a netip.Addr, port uint16) string {
 // script that a loader looks for beside itself, and for GRUB its configuration
 // and the kernel and initrd of a node.
 func (d *daemon) openTFTP(plane *ipxe.Server, server, peer netip.Addr, name string) (io.ReadSeekCloser, error) {
-	at := hostPort(server, d.world.Load().port)
+	at := hostPort(server, d.config().HTTP.Port)
 	if f, ok := ipxe.ParseGRUBFile(name); ok {
 		content, e, err := plane.GRUB(f, peer, at)
 		if err != nil {

@@ -96,7 +96,7 @@ nodes:
 		t.Fatal(err)
 	}
 	class := classes(cfg)[0].Loader
-	w := &world{inv: cfg.Inventory, loader: cfg.Loader}
+	w := &world{cfg: cfg, inv: cfg.Inventory, wanted: new(wanted)}
 	for _, tt := range []struct {
 		last  byte // of the MAC address
 		class node.Loader
@@ -118,6 +118,16 @@ nodes:
 		if got := w.toldLoader(n, mac); got != tt.want {
 			t.Errorf("%v asks for its script: got %q, want %q", mac, got, tt.want)
 		}
+	}
+}
+
+// A configuration that is reloaded while a machine loads its loader does not
+// make it another: a kernel that is started without its shim would be refused.
+func TestLoaderOutlivesReload(t *testing.T) {
+	cfg, d, mac := config.Default(), new(daemon), node.MAC{0x52, 0x54, 0, 0, 0, 1}
+	d.newWorld(cfg).choice(dhcp.Client{MAC: mac, Loader: node.LoaderIPXEShim})
+	if got := d.newWorld(cfg).toldLoader(nil, mac); got != node.LoaderIPXEShim {
+		t.Errorf("after a reload: got %q, want %q", got, node.LoaderIPXEShim)
 	}
 }
 
