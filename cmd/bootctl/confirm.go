@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -18,14 +20,20 @@ func confirmed(cmd *cobra.Command, yes bool, what string) error {
 		return nil
 	}
 	refused := cli.Error{Err: fmt.Errorf("%s was not confirmed, nothing was done", what), Hint: "--yes does it without asking"}
-	in := cmd.InOrStdin()
-	if f, ok := in.(*os.File); ok {
-		if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
-			return refused
-		}
+	if f, ok := cmd.InOrStdin().(*os.File); ok && !isTerminal(f) {
+		return refused
 	}
+	in, err := cli.Input(cmd.Context(), cmd.InOrStdin())
+	if err != nil {
+		return err
+	}
+	defer in.Close()
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s? [y/N] ", what)
-	line, _ := bufio.NewReader(in).ReadString('\n')
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(cmd.ErrOrStderr())
+		return fmt.Errorf("%w, nothing was done", err)
+	}
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
 		return refused
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -296,11 +295,7 @@ func importImage(cmd *cobra.Command, i artifacts.Import, image *artifacts.Image,
 	b := newBar(cmd.ErrOrStderr(), "importing", image.Bytes())
 	defer b.done()
 	i.Progress = b.add
-	sets, err := i.ISO(cmd.Context(), image, id)
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted, nothing was imported")
-	}
-	return sets, err
+	return i.ISO(cmd.Context(), image, id)
 }
 
 // tell prints what was done, and what an administrator should know of it.

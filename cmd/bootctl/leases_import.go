@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,15 +35,20 @@ reason, and the status is 3. Leases are committed a thousand at a time.`,
 			if err != nil {
 				return cli.UsageError(cmd, fmt.Errorf("--format: %w", err))
 			}
-			in, name := cmd.InOrStdin(), "(standard input)"
+			file, name := cmd.InOrStdin(), "(standard input)"
 			if args[0] != "-" {
-				file, err := os.Open(args[0])
+				opened, err := os.Open(args[0])
 				if err != nil {
 					return err
 				}
-				defer file.Close()
-				in, name = file, args[0]
+				defer opened.Close()
+				file, name = opened, args[0]
 			}
+			in, err := cli.Input(cmd.Context(), file)
+			if err != nil {
+				return err
+			}
+			defer in.Close()
 			return (&importing{cmd: cmd, name: name, dry: dry}).run(in, f)
 		},
 	}
@@ -70,6 +76,8 @@ func (im *importing) run(in io.Reader, f lease.Format) error {
 	totals.Refused += im.refused
 	im.print(totals)
 	switch done := totals.Added + totals.Updated + totals.Kept; {
+	case errors.Is(err, context.Canceled):
+		return cli.Hint(err, "what was taken in before stays, and does no harm when it is imported again")
 	case err != nil:
 		return explained(err)
 	case im.err != nil:

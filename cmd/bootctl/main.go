@@ -2,8 +2,9 @@
 //
 // It prints what was asked for to standard output and everything else to
 // standard error. It exits with 0 on success, 1 on failure, 2 on a mistake in
-// the command line, and 3 when some nodes failed and others did not, or when a
-// probe found what should not be.
+// the command line, 3 when some nodes failed and others did not, or when a
+// probe found what should not be, and 130 when it was interrupted before it
+// was done.
 package main
 
 import (
@@ -23,10 +24,12 @@ const program = "bootctl"
 
 func main() { os.Exit(Main()) }
 
-// Main runs the command line of the process and returns its exit status.
+// Main runs the command line of the process and returns its exit status. The
+// first signal has it put things in order, the second one ends it.
 func Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop)
 	return run(ctx, arguments(os.Args), os.Stdout, os.Stderr)
 }
 
@@ -52,5 +55,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.AddCommand(payloadCommand(), nodeCommand(), takeoverCommand(), isoCommand(), upgradeCommand())
 	root.AddCommand(qrCommand(), registrationCommand(), validateCommand())
 	root.SetArgs(args)
-	return cli.Complain(program, stderr, root.ExecuteContext(ctx))
+	status := cli.Complain(program, stderr, root.ExecuteContext(ctx))
+	if status != 0 && ctx.Err() != nil {
+		return cli.Interrupted
+	}
+	return status
 }

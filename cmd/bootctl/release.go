@@ -270,6 +270,8 @@ a manifest of sizes and SHA-256; whatever goes wrong before leaves nothing.`,
 
 func importHint(err error) error {
 	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w, nothing was imported", context.Canceled)
 	case errors.Is(err, syscall.ENOSPC):
 		return cli.Hint(err, "bootctl release prune shows what can go")
 	case errors.Is(err, fs.ErrExist):
@@ -284,7 +286,12 @@ func importFrom(cmd *cobra.Command, i artifacts.Import, from string) ([]artifact
 		b := newBar(cmd.ErrOrStderr(), "importing", 0)
 		defer b.done()
 		i.Progress = b.add
-		return i.Tar(cmd.Context(), cmd.InOrStdin())
+		in, err := cli.Input(cmd.Context(), cmd.InOrStdin())
+		if err != nil {
+			return nil, err
+		}
+		defer in.Close()
+		return i.Tar(cmd.Context(), in)
 	}
 	fi, err := os.Stat(from)
 	if err != nil {
@@ -299,7 +306,12 @@ func importFrom(cmd *cobra.Command, i artifacts.Import, from string) ([]artifact
 		b := newBar(cmd.ErrOrStderr(), "importing", fi.Size())
 		defer b.done()
 		i.Progress = b.add
-		return i.Tar(cmd.Context(), f)
+		in, err := cli.Input(cmd.Context(), f) // it may be a pipe
+		if err != nil {
+			return nil, err
+		}
+		defer in.Close()
+		return i.Tar(cmd.Context(), in)
 	}
 	src, err := os.OpenRoot(from)
 	if err != nil {

@@ -173,7 +173,7 @@ func (c *Client) explain(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: the daemon does not answer", c.socket)
 	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted")
+		return context.Canceled
 	}
 	return fmt.Errorf("%s: %w", c.socket, err)
 }

@@ -4,11 +4,12 @@
 // What was asked for goes to standard output, everything else to standard
 // error: each line of an error with the program's name before it, then a line
 // with "hint:" where the remedy is known. The exit status is 0 for success,
-// Failure, Usage or Partial.
+// Failure, Usage, Partial or Interrupted.
 package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,8 @@ const (
 	Failure = 1
 	Usage   = 2 // a mistake in the command line, whatever the site has
 	Partial = 3 // some nodes failed and others did not
+
+	Interrupted = 130 // what shells say of a process that SIGINT ended
 )
 
 // An Error is an error with its exit status and what the person at the
@@ -131,15 +134,20 @@ Example:
 
 // Complain tells err, if there is one, and returns the exit status. An error
 // without text has been told already, and a reader who closed our output, as
-// head does, wants to hear nothing more.
+// head does, wants to hear nothing more. A context is canceled by who
+// interrupts the program.
 func Complain(program string, stderr io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
 	e := Error{Err: err}
 	errors.As(err, &e)
+	text := err.Error()
+	if errors.Is(err, context.Canceled) {
+		text = strings.ReplaceAll(text, context.Canceled.Error(), "interrupted")
+	}
 	if !errors.Is(err, syscall.EPIPE) {
-		Tell(program, stderr, err.Error())
+		Tell(program, stderr, text)
 		if e.Hint != "" {
 			fmt.Fprintln(stderr, "hint:", e.Hint)
 		}

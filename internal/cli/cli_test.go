@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,7 @@ func TestComplain(t *testing.T) {
 		{"joined", errors.Join(errors.New("a"), cli.Hint(errors.New("b"), "look")), cli.Failure, "p: a\np: b\nhint: look\n"},
 		{"closed output", closed, cli.Failure, ""},
 		{"closed output, with a hint", cli.Hint(closed, "look"), cli.Failure, ""},
+		{"interrupted", fmt.Errorf("tar: %w", context.Canceled), cli.Failure, "p: tar: interrupted\n"},
 		{"escapes", errors.New("\x1b[2J\u009b1m\xff \u00e9"), cli.Failure, "p: ?[2J?1m? \u00e9\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
