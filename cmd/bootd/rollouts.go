@@ -34,7 +34,8 @@ const (
 
 // rollouts drives the upgrades of roles: what it hears of nodes goes into their
 // rollout.Rollout, which is kept on disk before any link follows it. While
-// links are switched, only nodes of an upgrade wait, and those who ask for it.
+// links are switched, only nodes wait that are to be linked, and those who ask
+// for it. Who only reads waits for nobody.
 //
 // In the table, the key of a rollout is its role, and that of a node the role,
 // a zero byte and its place: a step of one node writes that node.
@@ -46,13 +47,23 @@ type rollouts struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	nodes atomic.Pointer[map[string]string] // of rollouts that heed them: node to role
-	wake  chan struct{}                     // links are to be made
+	state atomic.Pointer[roster]
+	wake  chan struct{} // links are to be made
 
-	mu    sync.Mutex
-	all   map[string]rollout.Rollout // the last one of each role
-	again map[string]time.Time       // when links that failed are tried again
+	linking sync.Mutex // held by the one who makes links, and taken before mu
+
+	mu    sync.Mutex           // held while a rollout changes, until that is on disk
+	again map[string]time.Time // when links that failed are tried again
 }
+
+// A roster is how the upgrades stand. It is never changed, but replaced.
+type roster struct {
+	last   map[string]rollout.Rollout // of each role
+	heeded map[string]string          // nodes that an upgrade waits for, with its role
+}
+
+// last returns the last rollout of a role; the zero Rollout: there was none.
+func (o *rollouts) last(role string) rollout.Rollout { return o.state.Load().last[role] }
 
 // openRollouts reads the upgrades.
 func (d *daemon) openRollouts(db *store.Store) error {
@@ -67,10 +78,11 @@ func (d *daemon) openRollouts(db *store.Store) error {
 
 // load reads the table, whose order is that of its keys.
 func (o *rollouts) load() error {
-	o.all, o.again = map[string]rollout.Rollout{}, map[string]time.Time{}
+	o.again = map[string]time.Time{}
+	all := map[string]rollout.Rollout{}
 	err := o.table.Scan(func(key, value []byte) (err error) {
 		role, _, isNode := strings.Cut(string(key), "\x00")
-		r := o.all[role]
+		r := all[role]
 		if isNode {
 			var n rollout.Node
 			err = json.Unmarshal(value, &n)
@@ -81,10 +93,10 @@ func (o *rollouts) load() error {
 		if err != nil {
 			return fmt.Errorf("upgrade of role %q: %w", role, err)
 		}
-		o.all[role] = r
+		all[role] = r
 		return nil
 	})
-	o.listen()
+	o.publish(all)
 	return err
 }
 
@@ -128,18 +140,24 @@ func (o *rollouts) run(ctx context.Context) error {
 }
 
 func (o *rollouts) tick() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for role, r := range o.all {
-		if now := o.now(); (r.Active() || r.State == rollout.Done && !r.Settled) && !now.Before(o.again[role]) {
-			o.observeLocked(role, rollout.Sighting{What: rollout.Tick, Time: now})
+	for role := range o.state.Load().last {
+		if o.due(role) {
+			o.observe(role, rollout.Sighting{What: rollout.Tick, Time: o.now()})
 		}
 	}
 }
 
+// due reports whether time may bring a rollout on.
+func (o *rollouts) due(role string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r := o.last(role)
+	return (r.Active() || r.State == rollout.Done && !r.Settled) && !o.now().Before(o.again[role])
+}
+
 // heeds reports whether anything that a node does matters to an upgrade.
 func (o *rollouts) heeds(node string) bool {
-	_, ok := (*o.nodes.Load())[node]
+	_, ok := o.state.Load().heeded[node]
 	return ok
 }
 
@@ -147,19 +165,17 @@ func (o *rollouts) heeds(node string) bool {
 // script is linked before it is answered; what else follows may take longer
 // than those who tell should wait.
 func (o *rollouts) hear(s rollout.Sighting) {
-	role, ok := (*o.nodes.Load())[s.Node]
+	role, ok := o.state.Load().heeded[s.Node]
 	if !ok {
 		return // as good as always
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	s.Time = o.now()
-	if s.What == rollout.Asked {
-		o.observeLocked(role, s)
-		return
-	}
-	if err := o.keepLocked(role, o.all[role].Observe(s)); err != nil {
+	r, err := o.see(role, s)
+	if err != nil {
 		o.log.Error("upgrade does not know what a node said", "node", s.Node, "err", err)
+	}
+	if s.What == rollout.Asked && err == nil && slices.ContainsFunc(r.Links(), func(l rollout.Link) bool { return l.Node == s.Node }) {
+		o.drive(role)
 	}
 	select {
 	case o.wake <- struct{}{}:
@@ -180,37 +196,80 @@ func (o *rollouts) checkedIn(e *timeline.Event) {
 	}
 }
 
-// observeLocked does all that follows from a sighting. An error is logged too.
-func (o *rollouts) observeLocked(role string, s rollout.Sighting) error {
-	err := o.keepLocked(role, o.all[role].Observe(s))
-	for err == nil && len(o.all[role].Links()) > 0 {
-		seen, good := o.link(o.all[role])
-		r := o.all[role]
-		for _, s := range seen {
-			r = r.Observe(s)
-		}
-		err = o.keepLocked(role, r)
-		if !good {
-			break
-		}
+// observe does all that follows from a sighting. An error is logged too.
+func (o *rollouts) observe(role string, s rollout.Sighting) error {
+	if _, err := o.see(role, s); err != nil {
+		o.held(role, err)
+		return err
 	}
-	if r := o.all[role]; err == nil && r.State == rollout.Done && !r.Settled {
-		if r.Reason, err = o.settle(r); err == nil {
-			err = o.keepLocked(role, r.Observe(rollout.Sighting{What: rollout.Settle, Time: o.now()}))
-		}
+	return o.drive(role)
+}
+
+// see takes what was seen into the rollout of a role, which it returns.
+func (o *rollouts) see(role string, seen ...rollout.Sighting) (rollout.Rollout, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.seeLocked(role, seen...)
+}
+
+func (o *rollouts) seeLocked(role string, seen ...rollout.Sighting) (rollout.Rollout, error) {
+	r := o.last(role)
+	for _, s := range seen {
+		r = r.Observe(s)
 	}
-	if err != nil {
-		o.log.Error("upgrade is held up", "role", role, "err", err)
+	err := o.keepLocked(r)
+	return o.last(role), err
+}
+
+// drive makes the links that a rollout wants, and when it is done its pins. An
+// error is logged too. What is seen meanwhile is taken in as it comes: a link
+// that it made stale is made anew.
+func (o *rollouts) drive(role string) (err error) {
+	o.linking.Lock()
+	defer o.linking.Unlock()
+	r := o.last(role)
+	for good := true; good && err == nil && len(r.Links()) > 0; {
+		var seen []rollout.Sighting
+		seen, good = o.link(r)
+		r, err = o.see(role, seen...)
 	}
-	if err != nil || len(o.all[role].Links()) > 0 {
-		o.again[role] = o.now().Add(linkAgain)
+	if err == nil && r.State == rollout.Done && !r.Settled {
+		err = o.conclude(r)
+	}
+	if err != nil || len(r.Links()) > 0 {
+		o.held(role, err)
 	}
 	return err
 }
 
+// conclude settles a rollout that is done, unless another one took its place.
+func (o *rollouts) conclude(r rollout.Rollout) error {
+	what, err := o.settle(r)
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.last(r.Role).Started.Equal(r.Started) {
+		return nil
+	}
+	_, err = o.seeLocked(r.Role, rollout.Sighting{What: rollout.Settle, Time: o.now(), Detail: what})
+	return err
+}
+
+// held has a rollout tried again later. A nil error has been told of its node.
+func (o *rollouts) held(role string, err error) {
+	if err != nil {
+		o.log.Error("upgrade is held up", "role", role, "err", err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.again[role] = o.now().Add(linkAgain)
+}
+
 // keepLocked makes r the rollout of its role, on disk first.
-func (o *rollouts) keepLocked(role string, r rollout.Rollout) error {
-	was := o.all[role]
+func (o *rollouts) keepLocked(r rollout.Rollout) error {
+	was := o.last(r.Role)
 	list, err := difference(was, r)
 	if err != nil || list == nil {
 		return err
@@ -218,25 +277,26 @@ func (o *rollouts) keepLocked(role string, r rollout.Rollout) error {
 	if err := o.table.Apply(list); err != nil {
 		return err
 	}
-	o.all[role] = r
-	delete(o.again, role)
-	o.listen()
+	all := maps.Clone(o.state.Load().last)
+	all[r.Role] = r
+	o.publish(all)
+	delete(o.again, r.Role)
 	o.tell(was, r)
 	return nil
 }
 
-// listen names the nodes that are heeded.
-func (o *rollouts) listen() {
-	nodes := map[string]string{}
-	for role, r := range o.all {
+// publish makes these the rollouts that there are.
+func (o *rollouts) publish(all map[string]rollout.Rollout) {
+	heeded := map[string]string{}
+	for role, r := range all {
 		for _, n := range r.Nodes {
 			switch n.Phase {
 			case rollout.Switching, rollout.Switched, rollout.Returning, rollout.Returned:
-				nodes[n.Name] = role
+				heeded[n.Name] = role
 			}
 		}
 	}
-	o.nodes.Store(&nodes)
+	o.state.Store(&roster{last: all, heeded: heeded})
 }
 
 // tell makes events and log lines of what has changed.
@@ -471,11 +531,9 @@ var rolloutNodes = prometheus.NewDesc("bootd_rollout_nodes", "Nodes of the last 
 // story tells how a node stands in the last upgrade of its role; empty: it had
 // no part in one.
 func (o *rollouts) story(name string) string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	var last string
 	var began time.Time
-	for _, r := range o.all {
+	for _, r := range o.state.Load().last {
 		if n := r.Node(name); n != nil && r.Started.After(began) {
 			began = r.Started
 			last = fmt.Sprintf("to %s, %s: %s", r.Release, r.State, r.Tell(*n))
@@ -486,9 +544,7 @@ func (o *rollouts) story(name string) string {
 
 // Collect implements prometheus.Collector.
 func (o *rollouts) Collect(ch chan<- prometheus.Metric) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for role, r := range o.all {
+	for role, r := range o.state.Load().last {
 		count := r.Count()
 		for _, p := range rollout.Phases {
 			ch <- prometheus.MustNewConstMetric(rolloutNodes, prometheus.GaugeValue, float64(count[p]), role, string(p))

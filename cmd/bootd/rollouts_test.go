@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"bootd/deploy"
 	"bootd/deploy/rollout"
 	"bootd/internal/admin"
@@ -186,7 +188,7 @@ func (s *upgradeSite) boots(name string) {
 func (s *upgradeSite) want(state rollout.State, releases string) {
 	s.t.Helper()
 	got := []string{s.links("ncn-m001"), s.links("ncn-m002"), s.links("ncn-m003")}
-	if r := s.all["kubernetes"]; r.State != state || strings.Join(got, " ") != releases {
+	if r := s.last("kubernetes"); r.State != state || strings.Join(got, " ") != releases {
 		s.t.Errorf("got %s, links %v, want %s, %s\n%+v", r.State, got, state, releases, r)
 	}
 	if state == "" {
@@ -300,7 +302,7 @@ func TestUpgradeWhileDown(t *testing.T) {
 	s.clock = s.clock.Add(19 * time.Minute)
 	s.tick()
 	s.want(rollout.Failed, "0.0.8 0.0.8 0.0.8")
-	if got, want := s.all["kubernetes"].Reason, "node ncn-m001: it did not check in within 20m0s: 1 boot, the last at 02:01:00 UTC"; got != want {
+	if got, want := s.last("kubernetes").Reason, "node ncn-m001: it did not check in within 20m0s: 1 boot, the last at 02:01:00 UTC"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -349,9 +351,9 @@ func TestUpgradeOnDisk(t *testing.T) {
 	if err := s.begin(few); err != nil {
 		t.Fatal(err)
 	}
-	want := s.all["kubernetes"]
+	want := s.last("kubernetes")
 	s.restart()
-	got := s.all["kubernetes"]
+	got := s.last("kubernetes")
 	if len(got.Nodes) != 1 || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -368,7 +370,7 @@ func TestUpgradeTriesAgain(t *testing.T) {
 	}
 	s.checkedIn(&timeline.Event{Step: timeline.CheckIn, Action: "failed", Node: "ncn-m001", Release: "0.0.9", Detail: "no disk"})
 	s.tick()
-	if n := s.all["kubernetes"].Nodes[0]; n.Phase != rollout.Returning || !strings.Contains(n.Trouble, `"in the way" is neither a file nor a link`) {
+	if n := s.last("kubernetes").Nodes[0]; n.Phase != rollout.Returning || !strings.Contains(n.Trouble, `"in the way" is neither a file nor a link`) {
 		t.Errorf("got %+v, want that it is still to be put back, and why", n)
 	}
 	if err := s.tree.Root().Remove("ncn-m001/in the way"); err != nil {
@@ -400,7 +402,64 @@ func TestUpgradeOfAWholeRole(t *testing.T) {
 	if want := map[string]string{"kubernetes": "0.0.9"}; !maps.Equal(settings.Roles, want) || len(settings.Nodes) > 0 {
 		t.Errorf("got roles %v, nodes %v pinned, want %v and none", settings.Roles, settings.Nodes, want)
 	}
-	if r := s.all["kubernetes"]; !r.Settled || r.Reason != "role kubernetes is pinned to 0.0.9" {
+	if r := s.last("kubernetes"); !r.Settled || r.Reason != "role kubernetes is pinned to 0.0.9" {
 		t.Errorf("got %v, %q, want it settled, and the pin told", r.Settled, r.Reason)
 	}
+}
+
+// However long links take, nobody waits for them who only asks how things stand,
+// nor a node that says something.
+func TestNobodyWaitsForLinksToRead(t *testing.T) {
+	s := newUpgradeSite(t)
+	made := make(chan error, 1)
+	err := s.tree.Alone(t.Context(), func() error { // so that none is made meanwhile
+		go func() { made <- s.begin(wish) }()
+		for !s.heeds("ncn-m001") {
+			time.Sleep(time.Millisecond)
+		}
+		for name, do := range map[string]func(){
+			"metrics":        func() { s.Collect(make(chan prometheus.Metric, 100)) },
+			"why":            func() { s.story("ncn-m001") },
+			"upgrade status": func() { s.daemon().Upgrades() },
+			"a check-in":     func() { s.checkedIn(&timeline.Event{Step: timeline.CheckIn, Action: "booted", Node: "ncn-m001"}) },
+		} {
+			done := make(chan struct{})
+			go func() { do(); close(done) }()
+			select {
+			case <-done:
+			case err := <-made:
+				made <- err
+				t.Errorf("%s: waited until the links were made, or given up: %v", name, err)
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, <-made); err != nil {
+		t.Fatal(err)
+	}
+	s.want(rollout.Running, "0.0.9 0.0.8 0.0.8")
+}
+
+// An administrator who has nodes put back while they are being linked gets that.
+func TestUpgradeAbandonedWhileLinking(t *testing.T) {
+	s := newUpgradeSite(t)
+	made, abandoned := make(chan error, 1), make(chan error, 1)
+	err := s.tree.Alone(t.Context(), func() error {
+		go func() { made <- s.begin(wish) }()
+		for !s.heeds("ncn-m001") {
+			time.Sleep(time.Millisecond)
+		}
+		go func() {
+			_, err := s.daemon().Steer("kubernetes", rollout.Abandon)
+			abandoned <- err
+		}()
+		for s.last("kubernetes").State == rollout.Running {
+			time.Sleep(time.Millisecond)
+		}
+		return nil
+	})
+	if err := errors.Join(err, <-made, <-abandoned); err != nil {
+		t.Fatal(err)
+	}
+	s.want(rollout.Stopped, "0.0.8 0.0.8 0.0.8")
 }

@@ -34,12 +34,10 @@ func (d *daemon) boots(w *world, n *node.Node, addr netip.Addr, now time.Time) {
 
 // Upgrades implements admin.Backend.
 func (d *daemon) Upgrades() []rollout.Rollout {
-	o := d.rollouts
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	last := d.rollouts.state.Load().last
 	list := []rollout.Rollout{}
-	for _, role := range slices.Sorted(maps.Keys(o.all)) {
-		list = append(list, o.all[role])
+	for _, role := range slices.Sorted(maps.Keys(last)) {
+		list = append(list, last[role])
 	}
 	return list
 }
@@ -47,9 +45,19 @@ func (d *daemon) Upgrades() []rollout.Rollout {
 // Steer implements admin.Backend.
 func (d *daemon) Steer(role string, what rollout.What) (rollout.Rollout, error) {
 	o := d.rollouts
+	if r, err := o.steer(role, what); err != nil {
+		return r, err
+	}
+	err := o.drive(role)
+	return o.last(role), err
+}
+
+// steer does to a rollout what an administrator wants, or says why it cannot
+// be.
+func (o *rollouts) steer(role string, what rollout.What) (rollout.Rollout, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	r, ok := o.all[role]
+	r, ok := o.state.Load().last[role]
 	switch {
 	case !ok:
 		return r, fmt.Errorf("role %q: there was no upgrade", role)
@@ -60,8 +68,7 @@ func (d *daemon) Steer(role string, what rollout.What) (rollout.Rollout, error) 
 	case !r.Active():
 		return r, fmt.Errorf("the upgrade of role %s to %s is %s", role, r.Release, r.State)
 	}
-	err := o.observeLocked(role, rollout.Sighting{What: what, Time: o.now()})
-	return o.all[role], err
+	return o.seeLocked(role, rollout.Sighting{What: what, Time: o.now()})
 }
 
 // Upgrade implements admin.Backend.
@@ -71,23 +78,29 @@ func (d *daemon) Upgrade(ctx context.Context, req admin.UpgradeRequest) (admin.U
 	if err != nil {
 		return u, err
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if r := o.all[req.Role]; r.Active() {
-		c := r.Count()
-		return u, fmt.Errorf("role %s: an upgrade to %s is %s, with %d of %d nodes upgraded and %d under way: bootctl upgrade stop %s", r.Role, r.Release, r.State,
-			c[rollout.Upgraded], len(r.Nodes), c[rollout.Switching]+c[rollout.Switched]+c[rollout.Returning], r.Role)
-	}
-	if req.DryRun {
-		return u, nil
-	}
-	o.log.Info("upgrade begins", "role", u.Role, "release", u.Release, "nodes", len(u.Nodes))
-	if err := o.keepLocked(u.Role, u.Rollout); err != nil {
+	if err := o.begin(u.Rollout, req.DryRun); err != nil || req.DryRun {
 		return u, err
 	}
-	err = o.observeLocked(u.Role, rollout.Sighting{What: rollout.Tick, Time: o.now()})
-	u.Rollout = o.all[u.Role]
+	err = o.observe(u.Role, rollout.Sighting{What: rollout.Tick, Time: o.now()})
+	u.Rollout = o.last(u.Role)
 	return u, err
+}
+
+// begin makes r the rollout of its role, unless one is under way or this is only
+// to be known.
+func (o *rollouts) begin(r rollout.Rollout, dryRun bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if was := o.last(r.Role); was.Active() {
+		c := was.Count()
+		return fmt.Errorf("role %s: an upgrade to %s is %s, with %d of %d nodes upgraded and %d under way: bootctl upgrade stop %s", was.Role, was.Release, was.State,
+			c[rollout.Upgraded], len(was.Nodes), c[rollout.Switching]+c[rollout.Switched]+c[rollout.Returning], was.Role)
+	}
+	if dryRun {
+		return nil
+	}
+	o.log.Info("upgrade begins", "role", r.Role, "release", r.Release, "nodes", len(r.Nodes))
+	return o.keepLocked(r)
 }
 
 // planUpgrade makes the rollout that a request asks for, or says why there can be

@@ -155,7 +155,7 @@ const (
 	Abandon               // and has those put back that have not checked in
 	Resume                // and goes on, with those that failed anew
 	Skip                  // and goes on, without those that failed
-	Settle                // the pins of a rollout that is done are as they should be
+	Settle                // the pins of a rollout that is done are as they should be; Detail says how
 )
 
 // A Sighting is what was seen, and when.
@@ -181,7 +181,7 @@ func (r Rollout) Observe(s Sighting) Rollout {
 	case Resume, Skip:
 		r.resume(s)
 	case Settle:
-		r.Settled = r.State == Done
+		r.settle(s)
 	}
 	r.expire(s.Time)
 	r.proceed(s.Time)
@@ -268,6 +268,13 @@ func (r *Rollout) stop(s Sighting) {
 			n.enter(Returning, s.Time)
 			n.Reason = "the upgrade was stopped before it checked in"
 		}
+	}
+}
+
+// settle ends a rollout that is done for good.
+func (r *Rollout) settle(s Sighting) {
+	if r.State == Done {
+		r.Settled, r.Reason = true, s.Detail
 	}
 }
 
