@@ -32,7 +32,8 @@ after that no node is touched any more.
 The daemon does that, whether this command stays or not. Nodes have to be
 rebooted when they are linked: by whoever drains them, or with --cycle by their
 BMCs, as long as this command runs. Nodes are pinned to what they are linked to;
-when all nodes of the role are upgraded, the role is.
+when all nodes of the role are upgraded, the role is. Where that replaces the pin
+that somebody gave to a node, the command asks first.
 
 bootctl upgrade status shows how it stands, stop and resume steer it.`,
 		Example: "  bootctl upgrade --role kubernetes --release 1.2.4 --dry-run\n" +
@@ -44,7 +45,7 @@ bootctl upgrade status shows how it stands, stop and resume steer it.`,
 		if req.Role == "" || req.Release == "" {
 			return cli.UsageError(cmd, errors.New("--role and --release are needed"))
 		}
-		req.Nodes, req.DryRun = strings.Join(args, ","), dry || f.cycle
+		req.Nodes, req.DryRun = strings.Join(args, ","), true
 		if err := req.Check(); err != nil {
 			return cli.UsageError(cmd, err)
 		}
@@ -55,17 +56,18 @@ bootctl upgrade status shows how it stands, stop and resume steer it.`,
 		if dry {
 			return f.print(cmd.OutOrStdout(), u, func(w io.Writer) error { return printDraft(w, u) })
 		}
-		if f.cycle { // what it needs is asked for before anything is linked
+		warnOf(cmd, u)
+		if err := f.mayReplace(cmd, u.Rollout); err != nil { // all is asked for before anything is linked
+			return err
+		}
+		if f.cycle {
 			if err := f.reach(cmd, u.Rollout); err != nil {
 				return err
 			}
-			req.DryRun = false
-			if u, err = client(cmd).Upgrade(cmd.Context(), req); err != nil {
-				return explained(err)
-			}
 		}
-		for _, l := range u.LeftOut {
-			cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("node %s is left out: %s", l.Node, l.Reason))
+		req.DryRun = false
+		if u, err = client(cmd).Upgrade(cmd.Context(), req); err != nil {
+			return explained(err)
 		}
 		if detach {
 			return f.print(cmd.OutOrStdout(), u.Rollout, func(w io.Writer) error {
@@ -174,21 +176,52 @@ func steerCommand(cmd *cobra.Command, what, flag, instead, usage string) *cobra.
 	return cmd
 }
 
+// warnOf tells what an upgrade will not do, or not well.
+func warnOf(cmd *cobra.Command, u admin.Upgrade) {
+	for _, l := range u.LeftOut {
+		cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("node %s is left out: %s", l.Node, l.Reason))
+	}
+	if len(u.Unseen) > 0 {
+		cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("warning: nothing was ever seen of %s: a node that does not check in within %v is put back, and the upgrade ends", few(u.Unseen), u.Deadline))
+	}
+}
+
+// mayReplace asks whether the pins that people gave to nodes may go.
+func (f *follower) mayReplace(cmd *cobra.Command, r rollout.Rollout) error {
+	var pins []string
+	for _, n := range r.Nodes {
+		if n.Pin != "" {
+			pins = append(pins, n.Name+" ("+n.Pin+")")
+		}
+	}
+	switch {
+	case len(pins) == 0:
+		return nil
+	case f.yes:
+		cli.Tell(program, cmd.ErrOrStderr(), "pins of nodes are replaced: "+strings.Join(pins, ", "))
+	}
+	return confirmed(cmd, f.yes, fmt.Sprintf("upgrade of role %s to %s, which replaces the pins of %s", r.Role, r.Release, strings.Join(pins, ", ")))
+}
+
 // printDraft shows what an upgrade would do.
 func printDraft(w io.Writer, u admin.Upgrade) error {
 	fmt.Fprintf(w, "Upgrade of role %s to %s, %s at a time, %d boots and %v for each:\n", u.Role, u.Release, nodes(u.Batch), u.Attempts, u.Deadline)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	batch, placed := 0, 0
 	for _, n := range u.Nodes {
+		note := after(", replaces its pin to ", n.Pin)
+		if slices.Contains(u.Unseen, n.Name) {
+			note += ", was never seen"
+		}
 		if n.Phase == rollout.Upgraded {
-			fmt.Fprintf(t, "  -\t%s\tis on %s already\n", cli.Printable(n.Name), cli.Printable(u.Release))
+			fmt.Fprintf(t, "  -\t%s\tis on %s already%s\n", cli.Printable(n.Name), cli.Printable(u.Release), cli.Printable(note))
 			continue
 		}
 		if placed%u.Batch == 0 {
 			batch++
 		}
 		placed++
-		fmt.Fprintf(t, "  %d.\t%s\tfrom %s\n", batch, cli.Printable(n.Name), cli.Printable(n.From))
+		fmt.Fprintf(t, "  %d.\t%s\tfrom %s%s\n", batch, cli.Printable(n.Name), cli.Printable(n.From), cli.Printable(note))
 	}
 	for _, l := range u.LeftOut {
 		fmt.Fprintf(t, "  -\t%s\tleft out: %s\n", cli.Printable(l.Node), cli.Printable(l.Reason))
@@ -219,7 +252,7 @@ func printUpgrades(w io.Writer, list []rollout.Rollout, now time.Time) error {
 			if !n.Changed.IsZero() {
 				since = ago(n.Changed, now)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", n.Name, n.From, n.Phase, n.Boots, since, cli.Printable(r.Tell(n)))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", n.Name, n.From, n.Phase, n.Boots, since, cli.Printable(r.Tell(n)+after("; was pinned to ", n.Pin)))
 		}
 		if err := t.Flush(); err != nil {
 			return err

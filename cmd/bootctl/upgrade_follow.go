@@ -38,7 +38,7 @@ func (f *follower) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.Lookup("json").Usage = "print JSON: one object, or one per line for each change"
 	fl.BoolVar(&f.cycle, "cycle", false, "power cycle nodes through their BMCs when they are linked and when they are put back")
-	fl.BoolVar(&f.yes, "yes", false, "power cycle without asking")
+	fl.BoolVar(&f.yes, "yes", false, "power cycle, and replace pins, without asking")
 }
 
 // print prints v as JSON, or for people.

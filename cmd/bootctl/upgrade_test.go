@@ -57,6 +57,9 @@ func (y *yard) Upgrade(_ context.Context, req admin.UpgradeRequest) (u admin.Upg
 			r.Nodes = append(r.Nodes, rollout.Node{Name: name, From: "1.2.3"})
 		}
 	}
+	if req.Release == "1.2.7" {
+		r.Nodes[0].Pin, r.Nodes[2].Pin, u.Unseen = "1.2.2", "1.2.3", []string{"ncn-m003"}
+	}
 	u.LeftOut = []admin.LeftOut{{Node: "ncn-m004", Reason: "it is set to hold, not to boot its release"}}
 	if u.Rollout, err = rollout.New(r); err != nil || req.DryRun {
 		return u, err

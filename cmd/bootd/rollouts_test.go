@@ -32,6 +32,7 @@ type upgradeSite struct {
 	records *deploy.Records
 	clock   time.Time
 	events  []timeline.Event
+	seen    *timeline.Log
 }
 
 // mortal is a table that loses everything behind a number of commits, as a
@@ -105,7 +106,15 @@ func newUpgradeSite(t *testing.T) *upgradeSite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &upgradeSite{t: t, records: records, clock: time.Date(2026, 11, 27, 2, 0, 0, 0, time.UTC)}
+	steps, err := db.Table("timeline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, err := timeline.Open(steps, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &upgradeSite{t: t, records: records, seen: seen, clock: time.Date(2026, 11, 27, 2, 0, 0, 0, time.UTC)}
 	s.rollouts = &rollouts{
 		world: func() *world { return w }, tree: tree, table: table, log: slog.New(slog.DiscardHandler),
 		record: func(e timeline.Event) { s.events = append(s.events, e) }, now: func() time.Time { return s.clock }, wake: make(chan struct{}, 1),
@@ -146,7 +155,7 @@ func (s *upgradeSite) begin(r admin.UpgradeRequest) error {
 
 // daemon is as much of a daemon as administrators talk to.
 func (s *upgradeSite) daemon() *daemon {
-	d := &daemon{rollouts: s.rollouts, records: s.records}
+	d := &daemon{rollouts: s.rollouts, records: s.records, events: s.seen}
 	d.world.Store(s.world())
 	return d
 }
@@ -462,4 +471,56 @@ func TestUpgradeAbandonedWhileLinking(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.want(rollout.Stopped, "0.0.8 0.0.8 0.0.8")
+}
+
+// What somebody pinned is known before it is replaced, and after it; what an
+// upgrade left is nobody's wish.
+func TestUpgradeTellsWhichPinsItReplaces(t *testing.T) {
+	s := newUpgradeSite(t)
+	pin := func(pins map[string]string) {
+		t.Helper()
+		if err := s.tree.Change(t.Context(), func(s *links.Settings) { pinNodes(s, pins) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(when string, dry bool, pins string) {
+		t.Helper()
+		r := wish
+		r.DryRun = dry
+		u, err := s.daemon().Upgrade(t.Context(), r)
+		var got []string
+		for _, n := range u.Nodes {
+			got = append(got, n.Pin)
+		}
+		if err != nil || strings.Join(got, " ") != pins {
+			t.Errorf("%s: got pins %q, %v, want %q", when, got, err, pins)
+		}
+	}
+	want("nothing is pinned", true, "  ")
+	pin(map[string]string{"ncn-m001": "0.0.7", "ncn-m002": "0.0.8", "ncn-m003": "0.0.9"})
+	want("before", true, "0.0.7 0.0.8 ")
+	want("begun", false, "0.0.7 0.0.8 ")
+	s.restart()
+	if n := s.last("kubernetes").Node("ncn-m001"); n.Pin != "0.0.7" {
+		t.Errorf("on disk: got %+v, want its pin", n)
+	}
+	if _, err := s.daemon().Steer("kubernetes", rollout.Abandon); err != nil {
+		t.Fatal(err)
+	}
+	want("another upgrade", true, "  ")
+	pin(map[string]string{"ncn-m002": "0.0.7"})
+	want("pinned again", true, " 0.0.7 ")
+}
+
+// A node that is to be switched and was never heard of is told.
+func TestUpgradeOfNodesNeverSeen(t *testing.T) {
+	s := newUpgradeSite(t)
+	s.seen.Record(timeline.Event{Step: timeline.Discover, Stage: timeline.Firmware, Node: "ncn-m002"})
+	s.seen.Record(timeline.Event{Step: timeline.Switched, Node: "ncn-m003"})
+	dry := wish
+	dry.DryRun = true
+	u, err := s.daemon().Upgrade(t.Context(), dry)
+	if want := []string{"ncn-m001", "ncn-m003"}; err != nil || !slices.Equal(u.Unseen, want) {
+		t.Errorf("got %v, %v, want %v", u.Unseen, err, want)
+	}
 }

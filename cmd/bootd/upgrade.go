@@ -15,6 +15,7 @@ import (
 	"bootd/deploy/rollout"
 	"bootd/internal/admin"
 	"bootd/internal/node"
+	"bootd/internal/timeline"
 )
 
 // boots hears that a node asks for its script and would be told to boot. One
@@ -119,11 +120,21 @@ func (d *daemon) planUpgrade(ctx context.Context, req admin.UpgradeRequest) (u a
 	if err != nil {
 		return u, err
 	}
+	pinned, err := d.rollouts.pinnedByPeople(role.Name)
+	if err != nil {
+		return u, err
+	}
 	u.Rollout = rollout.Rollout{Role: role.Name, Release: req.Release, Batch: req.Batch, Attempts: req.Attempts, Wait: req.Wait, Deadline: req.Deadline, Started: now}
 	for _, n := range nodes {
 		switch dec := d.next(w, &n, now); {
 		case dec.Action == deploy.Boot:
 			u.Nodes = append(u.Nodes, rollout.Node{Name: n.Name, From: dec.Release})
+			if pin := pinned(n); pin != req.Release {
+				u.Nodes[len(u.Nodes)-1].Pin = pin
+			}
+			if dec.Release != req.Release && timeline.Tell(d.events.Events(n.Name), now).Outcome == timeline.Unseen {
+				u.Unseen = append(u.Unseen, n.Name)
+			}
 		case named[n.Name]:
 			return u, fmt.Errorf("node %q: does not boot a release: %s", n.Name, dec.Reason)
 		default:
@@ -134,6 +145,28 @@ func (d *daemon) planUpgrade(ctx context.Context, req admin.UpgradeRequest) (u a
 		return u, err
 	}
 	return u, d.rollouts.bootable(ctx, u.Rollout)
+}
+
+// pinnedByPeople returns a function that returns the release that somebody
+// pinned a node of a role to, in the configuration or by a command; empty: it is
+// not pinned, or only as the last upgrade left it. One that was done for the
+// whole role left no pin of a node.
+func (o *rollouts) pinnedByPeople(role string) (func(node.Node) string, error) {
+	s, err := o.tree.Settings()
+	last := o.last(role)
+	left := last.Pins()
+	if last.Settled && s.Roles[role] == last.Release {
+		left = nil
+	}
+	return func(n node.Node) string {
+		if pin := s.Nodes[n.Name]; pin != "" {
+			if pin == left[n.Name] {
+				return ""
+			}
+			return pin
+		}
+		return n.Release
+	}, err
 }
 
 // bootable reports why the nodes of a rollout could not boot its release.

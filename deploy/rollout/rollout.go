@@ -86,7 +86,8 @@ type Rollout struct {
 // A Node is one node of a rollout.
 type Node struct {
 	Name     string    `json:"node"`
-	From     string    `json:"from"` // release that it came from
+	From     string    `json:"from"`          // release that it came from
+	Pin      string    `json:"pin,omitempty"` // release that somebody had pinned it to, which the pins of the rollout replace
 	Phase    Phase     `json:"phase"`
 	Boots    int       `json:"boots"`             // times that it asked for its script with the new release
 	Switched time.Time `json:"switched,omitzero"` // when it was linked to the new release
@@ -97,7 +98,7 @@ type Node struct {
 }
 
 // New makes a rollout that has not begun: its first batch is switched when
-// time is first observed. Nodes need Name and From.
+// time is first observed. Nodes need Name and From, and may have a Pin.
 func New(r Rollout) (Rollout, error) {
 	switch {
 	case r.Role == "" || r.Release == "":
@@ -116,7 +117,7 @@ func New(r Rollout) (Rollout, error) {
 			return r, fmt.Errorf("node %q: needs a release that it boots now, and a place of its own", n.Name)
 		}
 		seen[n.Name] = true
-		r.Nodes[i] = Node{Name: n.Name, From: n.From, Phase: Waiting}
+		r.Nodes[i] = Node{Name: n.Name, From: n.From, Pin: n.Pin, Phase: Waiting}
 		if n.From == r.Release {
 			r.Nodes[i].Phase = Upgraded
 		}
@@ -286,7 +287,7 @@ func (r *Rollout) resume(s Sighting) {
 	r.State, r.Ended, r.Reason = Running, time.Time{}, ""
 	for i := range r.Nodes {
 		if n := &r.Nodes[i]; s.What == Resume && (n.Phase == Returned || n.Phase == Back) {
-			*n = Node{Name: n.Name, From: n.From, Phase: Waiting, Changed: s.Time}
+			*n = Node{Name: n.Name, From: n.From, Pin: n.Pin, Phase: Waiting, Changed: s.Time}
 		}
 	}
 }

@@ -39,6 +39,7 @@ func (r UpgradeRequest) Check() error {
 type Upgrade struct {
 	rollout.Rollout
 	LeftOut []LeftOut `json:"left_out,omitempty"`
+	Unseen  []string  `json:"unseen,omitempty"` // nodes that are to be switched and of which nothing was ever seen
 }
 
 // A LeftOut is a node that an upgrade does not touch, and why.
