@@ -15,6 +15,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -354,5 +355,33 @@ func MkdirAll(root *os.Root, dir string) error {
 	if err != nil {
 		return err
 	}
-	return root.Chmod(dir, 0o755)
+	return errors.Join(root.Chmod(dir, 0o755), Adopt(root, dir))
+}
+
+// Adopt gives what root has made below a root directory to the owner of that
+// directory, so that a daemon that runs as that user can go on with it. What
+// belongs to somebody else stays so.
+func Adopt(root *os.Root, name string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	dir, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	owner, ok := dir.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 {
+		return nil
+	}
+	fi, err := root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if has, ok := fi.Sys().(*syscall.Stat_t); !ok || has.Uid != 0 {
+		return nil
+	}
+	if err := root.Lchown(name, int(owner.Uid), int(owner.Gid)); !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil // a root that may not, as in a container
 }

@@ -353,7 +353,7 @@ func writeVerified(root *os.Root, known map[string]fileID, names []string) error
 	if err := root.WriteFile(tmp, data, 0o644); err != nil {
 		return errors.Join(err, root.Remove(tmp))
 	}
-	if err := root.Chmod(tmp, 0o644); err != nil {
+	if err := errors.Join(root.Chmod(tmp, 0o644), Adopt(root, tmp)); err != nil {
 		return err
 	}
 	return root.Rename(tmp, verifiedFile)

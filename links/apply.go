@@ -229,9 +229,9 @@ func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, erro
 		return linked, err
 	}
 	if have.info == nil {
-		return stagedNew, t.root.Chmod(tmp, 0o755) // whatever the umask is
+		return stagedNew, errors.Join(t.root.Chmod(tmp, 0o755), artifacts.Adopt(t.root, tmp)) // whatever the umask is
 	}
-	return stagedOld, t.dress(tmp, have.info)
+	return stagedOld, errors.Join(t.dress(tmp, have.info), artifacts.Adopt(t.root, tmp))
 }
 
 func (t *Tree) stageRemoval(node string) (state, error) {
@@ -375,9 +375,48 @@ func (t *Tree) sweep() error {
 	return err
 }
 
+// openLock opens the file of the lock, which the owner of the root directory and
+// root share.
+func (t *Tree) openLock() (*os.File, error) {
+	f, err := t.root.OpenFile(lockName, os.O_CREATE|os.O_RDWR, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: %s", err, t.lockDenied())
+	case err != nil:
+		return nil, err
+	}
+	if err := artifacts.Adopt(t.root, lockName); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// lockDenied says why this user may not have the lock, and what to do.
+func (t *Tree) lockDenied() string {
+	root := t.root.Name()
+	dir, err := owner(t.root, ".")
+	if err != nil {
+		return err.Error()
+	}
+	file, err := owner(t.root, lockName)
+	if err != nil || file == dir {
+		return fmt.Sprintf("boot directories are changed by user %d, who owns %s, or by root", dir, root)
+	}
+	return fmt.Sprintf("it belongs to user %d, and %s to user %d: as root, run chown --reference=%s %s/%s", file, root, dir, root, root, lockName)
+}
+
+// owner returns the number of the user who owns a file.
+func owner(root *os.Root, name string) (uint32, error) {
+	fi, err := root.Lstat(name)
+	if err != nil {
+		return 0, err
+	}
+	return fi.Sys().(*syscall.Stat_t).Uid, nil
+}
+
 // lock waits for the lock until ctx is done, but not longer than patience.
 func (t *Tree) lock(ctx context.Context) (unlock func() error, err error) {
-	f, err := t.root.OpenFile(lockName, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := t.openLock()
 	if err != nil {
 		return nil, err
 	}

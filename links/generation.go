@@ -264,6 +264,7 @@ func (t *Tree) writeFile(name string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
+	err = errors.Join(err, artifacts.Adopt(t.root, tmp))
 	// The daemon reads it as another user, whatever the umask is.
 	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, t.root.Remove(tmp))

@@ -26,6 +26,9 @@
 // <root>/.bootd/generations before the first of them is switched, so that
 // PlanRollback can go back and Check can tell what is not as it should be.
 //
+// What root makes in a root directory of another user is given to that user, so
+// that a daemon of that user can go on with it, and root after the daemon.
+//
 // Plan looks, Apply acts; a Plan without changes writes nothing at all. Which
 // release a node gets is not known here. No name leads outside the root, and
 // one writer at a time holds the lock <root>/.bootd-links.lock. A Tree may be

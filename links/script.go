@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"bootd/artifacts"
 )
 
 // A site of source 004 has a web server that is not bootd. It serves each node
@@ -310,7 +312,7 @@ func (b *copybook) put(c Change, dir *os.Root) (bool, error) {
 		return false, err
 	}
 	_, err = f.WriteString(v.text)
-	return true, errors.Join(err, b.dress(f), f.Close())
+	return true, errors.Join(err, b.dress(f), artifacts.Adopt(b.tree.root, staging(c.Node)+"/"+script), f.Close())
 }
 
 // dress gives a copy the mode and, where that is allowed, the owner of the
@@ -319,8 +321,8 @@ func (b *copybook) dress(f *os.File) error {
 	if b.info == nil {
 		return f.Chmod(0o644)
 	}
-	if sys, ok := b.info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-		if err := f.Chown(int(sys.Uid), int(sys.Gid)); err != nil {
+	if sys, ok := b.info.Sys().(*syscall.Stat_t); ok {
+		if err := f.Chown(int(sys.Uid), int(sys.Gid)); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 	}

@@ -293,7 +293,7 @@ func (p place) rollbackTo(cmd *cobra.Command, tree *links.Tree, id int, dryRun b
 	}
 	switch failed := len(plan.Changes) - len(done) + len(plan.Refused); {
 	case applyErr != nil:
-		return cli.Error{Err: applyErr, Code: partial(len(done) + len(plan.Unchanged)), Hint: writeHint(applyErr)}
+		return cli.Error{Err: applyErr, Code: partial(len(done) + len(plan.Unchanged)), Hint: writeHint(applyErr, tree.Root().Name())}
 	case failed > 0:
 		return cli.Error{Err: fmt.Errorf("%d nodes failed", failed), Code: partial(len(done) + len(plan.Unchanged))}
 	}
@@ -412,7 +412,7 @@ func (p place) prune(cmd *cobra.Command, tree *links.Tree, plan links.Plan, yes 
 		applyErr = fmt.Errorf("%d of %d directories cannot be removed", n, n+len(plan.Changes))
 	}
 	if applyErr != nil {
-		return cli.Error{Err: applyErr, Code: partial(len(done)), Hint: writeHint(applyErr)}
+		return cli.Error{Err: applyErr, Code: partial(len(done)), Hint: writeHint(applyErr, tree.Root().Name())}
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (p *pinCommand) pin(cmd *cobra.Command, c *config.Config, tree *links.Tree,
 		}
 	})
 	if err != nil {
-		return cli.Hint(err, writeHint(err))
+		return cli.Hint(err, writeHint(err, tree.Root().Name()))
 	}
 	text := fmt.Sprintf("pinned %s to %s", thing(isNode, name), release)
 	if was != "" && was != release {
@@ -173,7 +173,7 @@ func (p *pinCommand) unpin(cmd *cobra.Command, c *config.Config, tree *links.Tre
 	})
 	switch {
 	case err != nil:
-		return cli.Hint(err, writeHint(err))
+		return cli.Hint(err, writeHint(err, tree.Root().Name()))
 	case bad != nil:
 		return bad
 	}

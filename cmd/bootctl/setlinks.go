@@ -443,13 +443,16 @@ func (p place) write(cmd *cobra.Command, tree *links.Tree, plan links.Plan) (don
 	return done, explained(applyErr), nil
 }
 
-// writeHint returns the remedy for a root that cannot be written to.
-func writeHint(err error) string {
+// writeHint returns the remedy for a root that cannot be written to. Where root
+// may not, it is the daemon that was asked to.
+func writeHint(err error, root string) string {
 	switch {
 	case errors.Is(err, syscall.EROFS):
 		return "the root is on a file system that is mounted read-only"
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
+		return fmt.Sprintf("bootd, which does the work, may not: chown -Rh --reference=%s %s gives everything there to the owner of the directory", root, root)
 	case errors.Is(err, fs.ErrPermission):
-		return "run bootctl as the owner of the root directory"
+		return "run bootctl as root or as the owner of " + root
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "the file system of the root is full: bootctl release prune shows what can go"
 	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOSYS):

@@ -525,7 +525,7 @@ func (r *report) verdict(applyErr error) error {
 		code = cli.Partial
 	}
 	summary := fmt.Errorf("%d of %d nodes failed", r.Failed, len(r.Nodes))
-	return cli.Error{Err: summary, Code: code, Hint: cmp.Or(writeHint(applyErr), r.gone)}
+	return cli.Error{Err: summary, Code: code, Hint: cmp.Or(writeHint(applyErr, r.Root), r.gone)}
 }
 
 // failures returns one line for each error, with all nodes that share it.
