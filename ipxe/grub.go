@@ -146,7 +146,7 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 		text, err = Script{Server: server, MAC: m.MAC, Firmware: m.Firmware, Retries: s.retries(), Pinned: s.Pinned != nil, Ticket: token, Decision: d}.GRUB(f.Next)
 	}
 	if err != nil {
-		text, e.Err = GRUBTrouble(server, err.Error(), f.Next), err.Error()
+		text, e.Err = GRUBTrouble(server, shown(err), f.Next), err.Error()
 	}
 	return text, e, nil
 }

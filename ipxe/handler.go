@@ -347,7 +347,7 @@ func (h *handler) script(w *meter, c *call) error {
 		text, err = s.Render()
 	}
 	if err != nil {
-		text = Trouble(c.server, err.Error())
+		text = Trouble(c.server, shown(err))
 	}
 	begin := time.Now()
 	sendScript(w, text)

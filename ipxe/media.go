@@ -58,7 +58,7 @@ func (h *handler) media(w *meter, c *call) error {
 	}
 	e := h.event(c, w, begin, timeline.Media)
 	e.Node, e.MAC, e.Stage = a.Node, a.MAC, "" // of the BMC, whoever leases its address
-	e.File, e.Action, e.Detail = c.file, a.Verdict.String(), a.Ticket
+	e.File, e.Action, e.Detail = c.file, outcome(a.Verdict, a.Err), a.Ticket
 	if a.Err != nil {
 		h.record(c, e, a.Err)
 	} else if c.Method != http.MethodHead {

@@ -94,7 +94,7 @@ func (h *handler) payload(w *meter, c *call) error {
 		err = errors.Join(w.err, a.Done(w.err == nil && w.sent == int64(len(a.Body))))
 	}
 	e := h.event(c, w, begin, timeline.Payload)
-	e.File, e.Action, e.Detail = c.file, a.Verdict.String(), a.Ticket
+	e.File, e.Action, e.Detail = c.file, outcome(a.Verdict, err), a.Ticket
 	if a.Verdict != deploy.Granted {
 		e.Bytes, e.Dur = 0, 0
 	}
@@ -109,6 +109,15 @@ func (h *handler) payload(w *meter, c *call) error {
 		return refuse(http.StatusServiceUnavailable, "document cannot be given out now, ask again")
 	}
 	return nil
+}
+
+// outcome is the word kept in events for what became of a request: what was
+// granted and did not arrive as a whole was not given.
+func outcome(v deploy.Verdict, err error) string {
+	if v == deploy.Granted && err != nil {
+		return "failed"
+	}
+	return v.String()
 }
 
 // vias are the ways of the kinds of targets.

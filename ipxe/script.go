@@ -113,6 +113,19 @@ func (s Script) Render() ([]byte, error) {
 	return v.execute(s.Decision.Action.String())
 }
 
+// shown is what the screen of a machine says of an error: all of it, unless it
+// has less for machines than for administrators.
+func shown(err error) string {
+	type less interface {
+		error
+		Shown() string
+	}
+	if e, ok := errors.AsType[less](err); ok {
+		return e.Shown()
+	}
+	return err.Error()
+}
+
 // Trouble returns a script that shows why there is no other one, waits and
 // asks again. It touches no disk, and succeeds with any text.
 func Trouble(server, text string) []byte {

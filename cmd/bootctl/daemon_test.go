@@ -100,6 +100,16 @@ func (s *site) PayloadLog(machine string) ([]timeline.Event, error) {
 	return nil, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
 }
 
+// Unreadable implements admin.Backend, for a user who may read no secrets.
+func (s *site) Unreadable(paths []string) (list []admin.Unreadable) {
+	for _, path := range paths {
+		if strings.Contains(path, "/s/") {
+			list = append(list, admin.Unreadable{Path: path, Why: path + ": permission denied: mode 0644, owner root:root, is not for user 991 of groups 991"})
+		}
+	}
+	return list
+}
+
 // Watch implements admin.Backend.
 func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 	ch := make(chan timeline.Event)
@@ -117,7 +127,7 @@ func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 }
 
 // sites are the daemons that a script may start, by name.
-var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "edges": edgeSite, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite, "upgrades": func() *site { return &site{} }, "writer": func() *site { return &site{writes: true} }}
+var sites = map[string]func() *site{"site": mixedSite, "big": bigSite, "edges": edgeSite, "user": func() *site { return &site{} }, "empty": func() *site { return &site{} }, "leases": func() *site { return &site{book: someLeases()} }, "nodes": func() *site { return &site{stable: someNodes()} }, "rivals": rivalSite, "alone": aloneSite, "upgrades": func() *site { return &site{} }, "writer": func() *site { return &site{writes: true} }}
 
 // daemonCmd is the command "daemon SITE": it serves SITE on $WORK/bootd.sock
 // until the end of the script.

@@ -76,8 +76,8 @@ func (m *isoMaker) run(ctx context.Context, stdout io.Writer, name string) error
 		return err
 	}
 	// An address that is nobody's would be in every URL of the image.
-	if c, err = c.Resolve(config.InterfaceAddrs); err != nil {
-		return cli.Hint(err, "run it on the provisioning host, whose address the image names")
+	if c, err = onHost(c); err != nil {
+		return err
 	}
 	n, ok := c.Inventory.ByName(name)
 	if !ok {

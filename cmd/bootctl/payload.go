@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -47,7 +49,8 @@ func payloadCheckCommand() *cobra.Command {
 		Long: `Renders the payloads of every node, with its secrets, and reports what does not
 render, what the client of the payload would refuse or skip without a word,
 values that are missing, files in the directories that are no document, and
-names and addresses that two nodes have. Secrets are never printed.
+names and addresses that two nodes have. Secrets are never printed. The daemon is
+asked which of the files it cannot read, since it is not root.
 
 With --file it checks documents of Kairos and Palette Edge that are files. --fix
 corrects what is mechanical: a missing #cloud-config, registryCredentials in the
@@ -70,7 +73,7 @@ The exit status is 1 when anything is wrong. A warning is nothing wrong.`,
 			if err != nil {
 				return err
 			}
-			return checkPayloads(c)
+			return checkPayloads(cmd, c)
 		},
 	}
 	configFlag(cmd, &p)
@@ -78,10 +81,25 @@ The exit status is 1 when anything is wrong. A warning is nothing wrong.`,
 	return cmd
 }
 
-// checkPayloads says of each fault once, for which node it was found first.
-func checkPayloads(c *config.Config) error {
+// checkPayloads reports what is wrong with the payloads of a configuration, for
+// us and for the daemon.
+func checkPayloads(cmd *cobra.Command, c *config.Config) error {
+	c, _ = onHost(c) // see elsewhere
+	return errors.Join(elsewhere(c, errors.Join(payloadFaults(c)...)), unreadable(cmd, payloadFiles(c)))
+}
+
+// elsewhere adds to an error that it may be for what another machine knows.
+func elsewhere(c *config.Config, err error) error {
+	i := slices.IndexFunc(c.Subnets, func(s config.Subnet) bool { return !s.Prefix.IsValid() })
+	if err == nil || i < 0 {
+		return err
+	}
+	return cli.Hint(err, fmt.Sprintf("the subnet of %s is not known on this machine: run it on the provisioning host, or write subnet: and server:", c.Subnets[i].Interface))
+}
+
+// payloadFaults says of each fault once, for which node it was found first.
+func payloadFaults(c *config.Config) (errs []error) {
 	seen := map[string]bool{}
-	var errs []error
 	var across lint.Across
 	for _, n := range c.Inventory.Nodes() {
 		for _, p := range []node.Payload{n.Payload, n.Site} {
@@ -103,7 +121,53 @@ func checkPayloads(c *config.Config) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errs
+}
+
+// payloadFiles are the files that the payloads of all nodes are made of, as
+// absolute paths, without those that we cannot read ourselves.
+func payloadFiles(c *config.Config) []string {
+	all := map[string]bool{}
+	for _, n := range c.Inventory.Nodes() {
+		for _, file := range append(payload.Files(n.Payload), payload.Files(n.Site)...) {
+			if path, err := filepath.Abs(file); err == nil && payload.Unreadable(path) == nil {
+				all[path] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// unreadable reports what the daemon cannot read of files that we can. Where it
+// cannot be asked, the modes of the files have to do.
+func unreadable(cmd *cobra.Command, files []string) error {
+	if len(files) == 0 {
+		return nil
+	}
+	list, err := client(cmd).Unreadable(cmd.Context(), files)
+	if err != nil {
+		notePrivate(cmd, files, err)
+		return nil
+	}
+	var errs []error
+	for _, u := range list {
+		errs = append(errs, errors.New("the daemon cannot read "+u.Why))
+	}
+	if errs == nil {
+		return nil
+	}
+	return cli.Hint(errors.Join(errs...), "templates may be for everybody: chmod a+r FILE; secrets are for a group of the daemon: docs/payloads.md. Below /tmp, /home and /root its unit sees nothing")
+}
+
+// notePrivate names a file that is not for everybody, when nobody could say
+// whether it is for the daemon.
+func notePrivate(cmd *cobra.Command, files []string, why error) {
+	for _, file := range files {
+		if private := payload.Private(file); private != "" {
+			cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("note: %v, so it was not asked what it can read; %s", why, private))
+			return
+		}
+	}
 }
 
 // payloadData is what the daemon has, as far as the configuration tells.
@@ -153,6 +217,7 @@ first boot of its installed system gets.`,
 }
 
 func renderPayload(w io.Writer, c *config.Config, name, stage string, wipe bool) error {
+	c, _ = onHost(c) // see elsewhere
 	n, ok := c.Inventory.ByName(name)
 	if !ok {
 		return fmt.Errorf("%q is not a node of the configuration", name)
@@ -168,7 +233,7 @@ func renderPayload(w io.Writer, c *config.Config, name, stage string, wipe bool)
 	d.Wipe = wipe
 	docs, err := payload.RenderRedacted(p, d)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return elsewhere(c, fmt.Errorf("%s: %w", name, err))
 	}
 	for _, doc := range payload.Documents(p) {
 		if len(docs[doc]) == 0 {
@@ -188,8 +253,9 @@ func payloadLogCommand() *cobra.Command {
 		Short: "Show who asked for the documents of a node, and when",
 		Long: `Shows each request for a document of the node that the timeline still has: when,
 from which address, with which ticket, and what became of it. "given" is the
-document; "gone" a ticket that was used or has expired; "foreign" a request of
-somebody else; "unknown" a ticket that there is not.`,
+document; "failed" one that could not be made or did not arrive as a whole; "gone"
+a ticket that was used or has expired; "foreign" a request of somebody else;
+"unknown" a ticket that there is not.`,
 		Example: "  bootctl payload log ncn-w001",
 		Args:    oneNode,
 		RunE: func(cmd *cobra.Command, args []string) error {

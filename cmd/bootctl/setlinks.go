@@ -107,6 +107,17 @@ func (p place) load() (*config.Config, error) {
 	return c, nil
 }
 
+// onHost completes a configuration with the addresses of this machine, as the
+// daemon does at its start. On another machine the error says what is missing,
+// with its remedy, and the configuration has what is known.
+func onHost(c *config.Config) (*config.Config, error) {
+	resolved, err := c.Resolve(config.InterfaceAddrs)
+	if err != nil {
+		return c.Known(config.InterfaceAddrs), cli.Hint(err, "run it on the provisioning host, whose addresses the configuration does not have")
+	}
+	return resolved, nil
+}
+
 // open opens the tree of a configuration.
 func (p place) open(c *config.Config) (*links.Tree, error) {
 	tree, err := links.Open(c.Root)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bootd/deploy"
+	"bootd/deploy/payload"
 	"bootd/internal/admin"
 	"bootd/internal/timeline"
 	"bootd/links"
@@ -104,6 +105,16 @@ func (d *daemon) PayloadLog(machine string) ([]timeline.Event, error) {
 		return nil, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
 	}
 	return slices.DeleteFunc(events, func(e timeline.Event) bool { return e.Step != timeline.Payload }), nil
+}
+
+// Unreadable implements admin.Backend.
+func (d *daemon) Unreadable(paths []string) (list []admin.Unreadable) {
+	for _, path := range paths {
+		if err := payload.Unreadable(path); err != nil {
+			list = append(list, admin.Unreadable{Path: path, Why: err.Error()})
+		}
+	}
+	return list
 }
 
 // Watch implements admin.Backend.

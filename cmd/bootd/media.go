@@ -120,8 +120,8 @@ func (d *daemon) siteImage(n *node.Node, m *deploy.Medium) ([]byte, error) {
 		return nil, fmt.Errorf("has no site payload: set site: of the node or of role %s", n.Role)
 	}
 	image, err := payload.Image(n.Site, d.payloadData(d.world.Load(), n, m.Server), m.Issued)
-	if err != nil && len(unjoined(err)) > 0 {
-		return nil, fmt.Errorf("site: %s: see bootctl payload check", places(err))
+	if err != nil {
+		return nil, fmt.Errorf("site: %w", unrendered{err})
 	}
 	return image, err
 }
@@ -149,7 +149,7 @@ func (d *daemon) installer(ctx context.Context, n *node.Node, m *deploy.Medium, 
 	}
 	docs, err := payload.Render(n.Payload, d.payloadData(d.world.Load(), n, m.Server))
 	if err != nil {
-		return 0, fmt.Errorf("payload: %s: see bootctl payload check", places(err))
+		return 0, fmt.Errorf("payload: %w", unrendered{err})
 	}
 	f, err := os.CreateTemp(d.mediaDir(), ".new-*") // mode 0600
 	if err != nil {

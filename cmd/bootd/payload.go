@@ -1,12 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"bootd/deploy"
@@ -38,7 +36,7 @@ func (d *daemon) ticket(dec deploy.Decision, peer netip.Addr, server string) (de
 		return deploy.Token{}, fmt.Errorf("payload: %q is not a node of the inventory", b.Node)
 	}
 	if _, err := payload.Render(n.Payload, d.payloadData(w, n, server)); err != nil {
-		return deploy.Token{}, fmt.Errorf("payload: %s: see bootctl payload check", places(err))
+		return deploy.Token{}, fmt.Errorf("payload: %w", unrendered{err})
 	}
 	t, err := d.tickets.Issue(time.Now(), b, stageOf(dec), terms(n.Payload))
 	if err != nil {
@@ -105,11 +103,22 @@ func (d *daemon) byTicket(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, 
 	return a
 }
 
-// render renders one document. The error quotes no template.
+// unrendered is an error of payload.Render, for the log and administrators. It
+// quotes no template.
+type unrendered struct{ err error }
+
+func (u unrendered) Error() string { return payload.Told(u.err) + seeCheck }
+
+// Shown is the same for the screen of a machine: where, and not why.
+func (u unrendered) Shown() string { return "payload: " + payload.Shown(u.err) + seeCheck }
+
+const seeCheck = ": see bootctl payload check"
+
+// render renders one document.
 func (d *daemon) render(w *world, n *node.Node, p node.Payload, r ipxe.PayloadRequest) ([]byte, error) {
 	docs, err := payload.Render(p, d.payloadData(w, n, r.Server))
 	if err != nil {
-		return nil, fmt.Errorf("%s: see bootctl payload check", places(err))
+		return nil, unrendered{err}
 	}
 	return docs[r.Document], nil
 }
@@ -261,28 +270,6 @@ func (d *daemon) byBasecamp(w *world, r ipxe.PayloadRequest, asker deploy.Bearer
 func terms(p node.Payload) deploy.Terms {
 	f, _ := payload.FamilyOf(p.Family)
 	return deploy.Terms{TTL: f.TTL, Repeat: f.Repeat}
-}
-
-// places are where the faults of a payload are, without what they are.
-func places(err error) string {
-	var list []string
-	for _, err := range unjoined(err) {
-		var f *payload.Fault
-		if errors.As(err, &f) {
-			list = append(list, f.Where())
-		}
-	}
-	if list == nil {
-		return "cannot be rendered"
-	}
-	return strings.Join(list, ", ") + ": cannot be rendered"
-}
-
-func unjoined(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // subnetServer returns us as the machine with that address reaches us.

@@ -106,6 +106,33 @@ func TestKickstartByHeaders(t *testing.T) {
 	}
 }
 
+// What the daemon cannot read is named in the log of the node's documents and in
+// its story, and not to who asks.
+func TestUnreadableSecret(t *testing.T) {
+	t.Parallel()
+	s, c := leaseSite(t, "ks-1")
+	const url = "http://10.77.0.1/payload/ks.cfg"
+	n := s.Nodes[0]
+	role := s.Roles[strings.Index(s.Roles, "root=")+len("root="):]
+	secret := role[:strings.IndexByte(role, ']')]
+	if err := os.Rename(secret, secret+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := c["ks-1"].want(503, "ask again", url); strings.Contains(body, secret) {
+		t.Errorf("the node: got %q, which names a file of ours", body)
+	}
+	if got := s.bootctl("payload", "log", n.Name); !strings.Contains(got, "failed") || strings.Contains(got, "given") || !strings.Contains(got, secret+`: secret "root": no such file or directory`) {
+		t.Errorf("log: got\n%s, want that it failed, and why", got)
+	}
+	if got := s.bootctl("why", n.Name); !strings.Contains(got, secret+`: secret "root": no such file or directory`) || !strings.Contains(got, "bootctl payload check") {
+		t.Errorf("why: got\n%s, want the reason, and what to do", got)
+	}
+	if err := os.Rename(secret+".away", secret); err != nil {
+		t.Fatal(err)
+	}
+	c["ks-1"].want(200, leaseSecret, url)
+}
+
 // TestAutoYaSTDirectory asks for what AutoInstallRules.rb looks for in a
 // directory: rules/rules.xml, the address in hexadecimal with a digit less each
 // time, the MAC in either case, default.

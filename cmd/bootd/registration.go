@@ -164,7 +164,7 @@ func (d *daemon) settings(w *world, n *node.Node) (edge.Settings, error) {
 		}
 		rendered, err := payload.RenderRedacted(p, d.payloadData(w, n, w.serverFor(n)))
 		if err != nil {
-			return edge.Settings{}, errors.New(places(err))
+			return edge.Settings{}, unrendered{err}
 		}
 		docs = append(docs, rendered["user-data"])
 	}

@@ -114,7 +114,8 @@ type Fault struct {
 	File         string // path of the template
 	Line, Column int    // in it, or, with Rendered, in what it renders; zero: not known
 	Rendered     bool
-	Problem      string // may quote the template
+	Problem      string // may quote the template, unless Unread
+	Unread       bool   // the file could not be read
 }
 
 // Error returns one line, such as
@@ -134,6 +135,38 @@ func (f *Fault) Where() string {
 		at += fmt.Sprintf(":%d", f.Column)
 	}
 	return at
+}
+
+// Told returns what of an error of Render is fit for a log: where its faults are,
+// and why a file could not be read. It quotes no template.
+func Told(err error) string {
+	return eachFault(err, func(f *Fault) string {
+		if f.Unread {
+			return f.Error()
+		}
+		return f.Where() + ": " + unfit
+	})
+}
+
+// Shown returns what of an error of Render is fit for the screen of a machine:
+// where its faults are.
+func Shown(err error) string {
+	return eachFault(err, func(f *Fault) string { return f.Where() + ": " + unfit })
+}
+
+const unfit = "cannot be rendered"
+
+func eachFault(err error, say func(*Fault) string) string {
+	var list []string
+	for _, err := range split(err) {
+		if f, ok := errors.AsType[*Fault](err); ok {
+			list = append(list, say(f))
+		}
+	}
+	if list == nil {
+		return unfit
+	}
+	return strings.Join(list, ", ")
 }
 
 // Render returns the documents of a payload by name, secrets and all. A
@@ -231,12 +264,12 @@ func parseTemplates(p node.Payload) (*template.Template, error) {
 	}
 	root, err := os.OpenRoot(p.Dir)
 	if err != nil {
-		return nil, &Fault{File: p.Dir, Problem: reason(err)}
+		return nil, unreadable(p.Dir, "", err)
 	}
 	defer root.Close()
 	names, err := partials(root)
 	if err != nil {
-		return nil, &Fault{File: p.Dir, Problem: reason(err)}
+		return nil, unreadable(p.Dir, "", err)
 	}
 	var errs []error
 	for _, name := range append(names, sources(p)...) {
@@ -248,7 +281,7 @@ func parseTemplates(p node.Payload) (*template.Template, error) {
 			text, err = d.Default, nil
 		}
 		if err != nil {
-			errs = append(errs, &Fault{File: filepath.Join(p.Dir, name), Problem: reason(err)})
+			errs = append(errs, unreadable(filepath.Join(p.Dir, name), "", err))
 		} else if _, err := all.New(name).Parse(text); err != nil {
 			errs = append(errs, templateFault(p.Dir, name, err))
 		}
@@ -310,7 +343,7 @@ func readSecrets(p node.Payload) (map[string]string, error) {
 	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
 		text, err := ReadSecret(p.Secrets[name])
 		if err != nil {
-			errs = append(errs, &Fault{File: p.Secrets[name], Problem: fmt.Sprintf("secret %q: %s", name, reason(err))})
+			errs = append(errs, unreadable(p.Secrets[name], fmt.Sprintf("secret %q: ", name), err))
 		}
 		out[name] = text
 	}

@@ -62,11 +62,14 @@ func Strangers(p node.Payload, isNode func(name string) bool) []error {
 func settingsFault(p node.Payload, err error) error {
 	var errs []error
 	for _, err := range split(err) {
-		f := &Fault{File: p.Settings, Problem: reason(err)}
-		if s := (*site.Fault)(nil); errors.As(err, &s) {
-			f = &Fault{File: s.File, Line: s.Line, Column: s.Column, Problem: s.Problem}
+		var s *site.Fault
+		switch {
+		case errors.As(err, &s):
+			err = &Fault{File: s.File, Line: s.Line, Column: s.Column, Problem: s.Problem}
+		case !errors.As(err, new(*Fault)):
+			err = &Fault{File: p.Settings, Problem: err.Error()}
 		}
-		errs = append(errs, f)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -74,12 +77,12 @@ func settingsFault(p node.Payload, err error) error {
 func readSettings(path string) (*site.File, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
-		return nil, err
+		return nil, unreadable(path, "", err)
 	}
 	defer root.Close()
 	text, err := readText(root, filepath.Base(path), maxDocument)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(path, "", err)
 	}
 	return site.Parse(path, text)
 }

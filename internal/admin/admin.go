@@ -5,6 +5,7 @@
 //	GET /v1/status            []Status, sorted by machine
 //	GET /v1/story/{machine}   Story of a node, or of a MAC that is no node's
 //	GET /v1/payload/{machine} []timeline.Event: who asked for its documents, oldest first
+//	POST /v1/readable         paths of files and directories; the answer is []Unreadable, of those that the daemon cannot read
 //	GET /v1/dhcp/probe        []Probe; ?interface=IF for one; takes four seconds
 //	GET /v1/events            timeline.Event per line, as they happen, until the caller leaves
 //	GET /v1/leases            lease.Lease per line, by address; parameters as of lease.Filter
@@ -77,6 +78,12 @@ type Rival struct {
 	Last    time.Time    `json:"last"`
 }
 
+// An Unreadable is a file or directory that the daemon cannot read.
+type Unreadable struct {
+	Path string `json:"path"`
+	Why  string `json:"why"` // with the path
+}
+
 // A Probe is what DHCP servers answered on one interface.
 type Probe struct {
 	Interface string   `json:"interface"`
@@ -138,6 +145,9 @@ type Backend interface {
 	// PayloadLog returns the requests for the documents of a machine that the
 	// timeline still has. It wraps ErrUnknown when there is no such machine.
 	PayloadLog(machine string) ([]timeline.Event, error)
+	// Unreadable returns which of these files and directories the daemon cannot
+	// read, and why.
+	Unreadable(paths []string) []Unreadable
 	// Probe asks the DHCP servers on an interface, or on all where DHCP is
 	// served. It returns when they have had the time to answer.
 	Probe(ctx context.Context, ifname string) ([]Probe, error)

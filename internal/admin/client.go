@@ -70,6 +70,11 @@ func (c *Client) PayloadLog(ctx context.Context, machine string) (list []timelin
 	return list, c.get(ctx, "/v1/payload/"+url.PathEscape(machine), &list)
 }
 
+// Unreadable asks which of these files and directories the daemon cannot read.
+func (c *Client) Unreadable(ctx context.Context, paths []string) (list []Unreadable, err error) {
+	return list, c.call(ctx, http.MethodPost, "/v1/readable", paths, &list)
+}
+
 // ErrBehind is returned when events came faster than they were taken.
 var ErrBehind = errors.New("fell too far behind the events")
 

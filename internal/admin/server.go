@@ -26,6 +26,14 @@ func Handler(b Backend) http.Handler {
 		list, err := b.PayloadLog(r.PathValue("machine"))
 		answer(w, list, err)
 	})
+	mux.HandleFunc("POST /v1/readable", func(w http.ResponseWriter, r *http.Request) {
+		var paths []string
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxPaths)).Decode(&paths); err != nil {
+			refuse(w, http.StatusBadRequest, failure{Error: "not a list of paths: " + err.Error()})
+			return
+		}
+		answer(w, b.Unreadable(paths), nil)
+	})
 	mux.HandleFunc("GET /v1/dhcp/probe", func(w http.ResponseWriter, r *http.Request) {
 		list, err := b.Probe(r.Context(), r.URL.Query().Get("interface"))
 		answer(w, list, err)
@@ -61,6 +69,9 @@ func answer(w http.ResponseWriter, v any, err error) {
 		json.NewEncoder(w).Encode(v) // the caller may have left: nothing to do about it
 	}
 }
+
+// maxPaths bounds a list of paths, in bytes.
+const maxPaths = 4 << 20
 
 // failure is the body of an error.
 type failure struct {

@@ -249,3 +249,16 @@ func (c *Config) Resolve(addrs func(iface string) ([]netip.Prefix, error)) (*Con
 	}
 	return &resolved, nil
 }
+
+// Known is Resolve on a machine that may not be the one it is for: what the
+// machine does not know stays as it is, and nothing is checked. It is to show
+// something by, not to serve.
+func (c *Config) Known(addrs func(iface string) ([]netip.Prefix, error)) *Config {
+	known := *c
+	known.Subnets = make([]Subnet, len(c.Subnets))
+	for i, s := range c.Subnets {
+		list, _ := addrs(s.Interface) // none: it is another machine's
+		known.Subnets[i] = new(faults).resolve(place{}, s, list)
+	}
+	return &known
+}

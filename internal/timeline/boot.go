@@ -118,6 +118,7 @@ const (
 	discover = "discover"
 	local    = "local"
 	foreign  = "foreign" // of a Payload and of a file too: another machine, or this host, asked for it
+	failed   = "failed"  // of a Payload
 )
 
 // lastSeen returns when the last step of boot was taken.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -248,14 +249,22 @@ func failureHint(e *Event) string {
 	case HTTP:
 		return missingFile
 	case Script:
+		if strings.HasPrefix(e.Err, "payload: ") {
+			return unfit
+		}
 		return "see args: of the node and of its role in the configuration"
 	case Payload:
+		if e.Action == failed {
+			return unfit
+		}
 		return "who asked for what: bootctl payload log NODE; the node gets a new ticket at its next boot"
 	case Report:
 		return reportHint(e.Detail)
 	}
 	return "see the log of bootd: journalctl -u bootd"
 }
+
+const unfit = "bootctl payload check says what is wrong with its documents, and what the daemon cannot read"
 
 const missingFile = "see what its boot directory should have: bootctl set-links --dry-run"
 
