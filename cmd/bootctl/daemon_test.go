@@ -110,6 +110,12 @@ func (s *site) Unreadable(paths []string) (list []admin.Unreadable) {
 	return list
 }
 
+// Validations implements admin.Backend: no role expects anything.
+func (s *site) Validations(string) ([]admin.Validation, error) { return nil, nil }
+
+// Registrations implements admin.Backend: no node is an edge host.
+func (s *site) Registrations() []admin.EdgeHost { return nil }
+
 // Watch implements admin.Backend.
 func (s *site) Watch(ctx context.Context) <-chan timeline.Event {
 	ch := make(chan timeline.Event)

@@ -80,7 +80,7 @@ func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false) // URLs stay readable
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	return enc.Encode(admin.List(v))
 }
 
 func printStatus(w io.Writer, list []admin.Status, now time.Time) error {

@@ -404,6 +404,40 @@ func TestJSONIsAdditive(t *testing.T) {
 	}
 }
 
+func (b *backend) Unreadable(paths []string) (list []admin.Unreadable) {
+	for _, path := range paths {
+		if path == "/secret" {
+			list = append(list, admin.Unreadable{Path: path, Why: "/secret: permission denied"})
+		}
+	}
+	return list
+}
+
+func TestUnreadable(t *testing.T) {
+	c := admin.NewClient(serve(t, admin.Handler(newBackend())))
+	list, err := c.Unreadable(t.Context(), []string{"/open", "/secret"})
+	if err != nil || len(list) != 1 || list[0] != (admin.Unreadable{Path: "/secret", Why: "/secret: permission denied"}) {
+		t.Errorf("got %+v, %v, want the one that it cannot read", list, err)
+	}
+}
+
+// A list of nothing is a list in JSON, whoever asks.
+func TestEmptyList(t *testing.T) {
+	w := httptest.NewRecorder()
+	admin.Handler(newBackend()).ServeHTTP(w, httptest.NewRequest("POST", "/v1/readable", strings.NewReader(`["/open"]`)))
+	if w.Body.String() != "[]\n" {
+		t.Errorf("got %q, want []", w.Body)
+	}
+	for _, v := range []any{[]admin.Validation(nil), []admin.Status{}, []string(nil)} {
+		if got, err := json.Marshal(admin.List(v)); err != nil || string(got) != "[]" {
+			t.Errorf("%T: got %s, %v, want []", v, got, err)
+		}
+	}
+	if got, err := json.Marshal(admin.List(admin.KeyChange{Key: "a"})); err != nil || string(got) != `{"key":"a"}` {
+		t.Errorf("got %s, %v, want it as it is", got, err)
+	}
+}
+
 func TestPayloadLog(t *testing.T) {
 	c := admin.NewClient(serve(t, admin.Handler(newBackend())))
 	list, err := c.PayloadLog(t.Context(), "ncn-w001")

@@ -9,6 +9,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"time"
 )
@@ -66,8 +67,17 @@ func answer(w http.ResponseWriter, v any, err error) {
 		refuse(w, http.StatusInternalServerError, failure{Error: err.Error()})
 	default:
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(v) // the caller may have left: nothing to do about it
+		json.NewEncoder(w).Encode(List(v)) // the caller may have left: nothing to do about it
 	}
+}
+
+// List returns v as it is, but a list of nothing as [] in JSON, and not as null:
+// programs that go through it need no case for that.
+func List(v any) any {
+	if list := reflect.ValueOf(v); list.Kind() == reflect.Slice && list.IsNil() {
+		return []struct{}{}
+	}
+	return v
 }
 
 // maxPaths bounds a list of paths, in bytes.
