@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bootd/internal/admin"
+	"bootd/internal/claim"
 	"bootd/internal/cli"
 	"bootd/internal/qr"
 )
@@ -29,6 +30,9 @@ Who has the URL and the PIN can claim the machine for a site, once.`,
 		Example: "  bootctl qr edge-01\n  bootctl qr edge-01 --png edge-01.png",
 		Args:    oneNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, _, err := claim.ParseServer(server); server != "" && err != nil {
+				return cli.UsageError(cmd, fmt.Errorf("--server: %w", err))
+			}
 			offer, err := claimOf(cmd, args[0], server)
 			switch {
 			case err != nil:
@@ -43,7 +47,7 @@ Who has the URL and the PIN can claim the machine for a site, once.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&png, "png", "", "write a picture to this `FILE` instead")
-	f.StringVar(&server, "server", "", "`HOST[:PORT]` at which phones reach the daemon (default: as the machine does)")
+	f.StringVar(&server, "server", "", "`HOST[:PORT]` at which phones reach the daemon, a name or an IPv4 address (default: as the machine does)")
 	f.BoolVar(&asJSON, "json", false, "print a JSON object: url, id")
 	return cmd
 }

@@ -131,6 +131,10 @@ func TestUnreadableSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	c["ks-1"].want(200, leaseSecret, url)
+	// Nor is there a code where nothing can be claimed.
+	if got := s.bootctlStatus(1, "qr", n.Name); !strings.Contains(got, "no machine can be claimed: the configuration has no registration: with sites") {
+		t.Errorf("qr: got %s", got)
+	}
 }
 
 // TestAutoYaSTDirectory asks for what AutoInstallRules.rb looks for in a

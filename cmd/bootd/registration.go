@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -232,6 +234,13 @@ func (d *daemon) Registrations() (list []admin.EdgeHost) {
 // Claim implements admin.Registration.
 func (d *daemon) Claim(machine, server string) (admin.ClaimOffer, error) {
 	w := d.world.Load()
+	if reg := w.cfg.Registration; len(reg.Sites) == 0 && reg.UsesToken() {
+		return admin.ClaimOffer{}, claim.ErrNoSites
+	}
+	server, err := d.phoneServer(server)
+	if err != nil {
+		return admin.ClaimOffer{}, err
+	}
 	n := w.nodeOf(machine)
 	if n == nil {
 		mac, err := node.ParseMAC(machine)
@@ -248,6 +257,46 @@ func (d *daemon) Claim(machine, server string) (admin.ClaimOffer, error) {
 func (d *daemon) offer(m claim.Machine, server string) (admin.ClaimOffer, error) {
 	url, err := d.urlOf(m, server)
 	return admin.ClaimOffer{URL: url, ID: m.ID}, err
+}
+
+// phoneServer completes what an administrator says that phones reach us at with
+// our port. An address of this host at which nobody answers is refused, whether
+// that is for us or for a proxy; of other hosts, and of names, only they know.
+func (d *daemon) phoneServer(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	host, port, err := claim.ParseServer(text)
+	if err != nil {
+		return "", err
+	}
+	port = cmp.Or(port, d.config().HTTP.Port)
+	if a, err := netip.ParseAddr(host); err == nil && isLocal(a) {
+		at := netip.AddrPortFrom(a, port).String()
+		c, err := net.DialTimeout("tcp4", at, time.Second)
+		if err != nil {
+			return "", fmt.Errorf("nobody listens at %s, so the code would lead nowhere; bootd listens at %s", at, strings.Join(d.listens(), ", "))
+		}
+		c.Close()
+	}
+	return withPort(host, port), nil
+}
+
+// listens returns where machines and phones reach us.
+func (d *daemon) listens() (list []string) {
+	for _, a := range d.addrs() {
+		list = append(list, netip.AddrPortFrom(a, d.config().HTTP.Port).String())
+	}
+	return list
+}
+
+// isLocal reports whether an address is one of this host.
+func isLocal(a netip.Addr) bool {
+	list, _ := net.InterfaceAddrs() // none: then nobody is refused
+	return slices.ContainsFunc(list, func(n net.Addr) bool {
+		p, err := netip.ParsePrefix(n.String())
+		return err == nil && p.Addr() == a
+	})
 }
 
 // anyServer is an address that we are reached at.

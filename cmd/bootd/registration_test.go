@@ -188,6 +188,14 @@ func TestClaimNode(t *testing.T) {
 	if got := s.qr(held.Name); got != m[1] {
 		t.Errorf("bootctl qr: got %q, want %q", got, m[1])
 	}
+	// What phones are told to reach is completed with our port, and is not an
+	// address at which nobody answers.
+	for _, server := range []string{"boot.example", "10.77.0.1", "192.0.2.7:8080"} {
+		wantMatch(t, "server "+server, s.bootctl("qr", held.Name, "--json", "--server", server), `"url": "HTTP://`+regexp.QuoteMeta(server)+`/C/[A-Z2-7]{16}"`)
+	}
+	if got := s.bootctlStatus(1, "qr", held.Name, "--server", "10.77.0.1:81"); !strings.Contains(got, "nobody listens at 10.77.0.1:81, so the code would lead nowhere; bootd listens at 10.77.0.1:80") {
+		t.Errorf("a port of nobody's: got %s", got)
+	}
 	claim := func(site string) (int, string) {
 		status, _, page := other.get(s.qr(held.Name), "-d", "pin=314159", "-d", "site="+site)
 		return status, page

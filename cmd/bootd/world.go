@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"path"
+	"strconv"
 	"strings"
 
 	"bootd/artifacts"
@@ -195,11 +196,13 @@ func (w *world) toldLoader(n *node.Node, mac node.MAC) node.Loader {
 }
 
 // hostPort is a server as URLs name it, without a port that need not be said.
-func hostPort(a netip.Addr, port uint16) string {
+func hostPort(a netip.Addr, port uint16) string { return withPort(a.String(), port) }
+
+func withPort(host string, port uint16) string {
 	if port == 80 {
-		return a.String()
+		return host
 	}
-	return netip.AddrPortFrom(a, port).String()
+	return host + ":" + strconv.Itoa(int(port))
 }
 
 // openTFTP opens what TFTP serves: the loaders, for a machine with a lease the

@@ -47,6 +47,14 @@ func (r *Registration) Execute(u ClaimURL) (string, error) {
 	return b.String(), err
 }
 
+// UsesToken reports whether the URL leads to the page of a claim: without one
+// of a claim it leads nowhere.
+func (r *Registration) UsesToken() bool {
+	with, _ := r.Execute(ClaimURL{Token: "A"}) // checked by claimURL
+	without, _ := r.Execute(ClaimURL{})
+	return with != without
+}
+
 // siteTag is the tag that says which site a node belongs to.
 const siteTag = "site"
 
