@@ -13,6 +13,7 @@
 package claim
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -79,7 +80,9 @@ type Desk struct {
 	// Sites returns the choices; none: there is nothing to claim.
 	Sites func() []Site
 	// Bind makes a machine belong to a site, under a name, and returns the node
-	// it is. Its error is shown to the person.
+	// it is. Its error is shown to the person. It may take its time: nobody waits
+	// for it but those who claim the same machine. It is not called for one
+	// claim twice at a time.
 	Bind func(m Machine, site, name string) (node string, err error)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -97,6 +100,7 @@ type claim struct {
 	wrong   int    // PINs
 	node    string // that it became; empty: it is open
 	site    string
+	busy    chan struct{} // closed when the try that binds it ends; nil: there is none
 }
 
 func (d *Desk) now() time.Time {
@@ -179,38 +183,74 @@ var (
 	errUsed  = errors.New("this machine was claimed just now")
 )
 
-// take binds the machine of a token. Claims are taken one at a time: of two
-// people who press the button, one does it.
-func (d *Desk) take(token, pin, site, name string) (claim, error) {
+// take binds the machine of a token. A claim is taken by one at a time: of two
+// people who press the button, one does it, and the other waits and sees what
+// came of it. Nobody else waits for files: they are read and written without
+// the lock.
+func (d *Desk) take(ctx context.Context, token, pin, site, name string) (claim, error) {
 	if d.find(token) == nil {
 		return claim{}, errNone
 	}
+	want, unread := readPIN(d.PIN())
+	for {
+		open, c, err := d.begin(token, pin, want, unread, site)
+		switch {
+		case err != nil:
+			return c, err
+		case open != nil:
+			return d.bind(open, c.machine, site, name)
+		}
+		select {
+		case <-c.busy:
+		case <-ctx.Done():
+			return c, ctx.Err()
+		}
+	}
+}
+
+// begin judges a try, and makes the claim the caller's to bind. Nil: another try
+// has it, until busy is closed.
+func (d *Desk) begin(token, pin, want string, unread error, site string) (open *claim, was claim, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var c *claim
 	for _, x := range d.claims {
 		if x.token == token {
-			c = x
+			open = x
 		}
 	}
 	switch {
-	case c == nil || c.wrong >= maxTries:
-		return claim{}, errNone
-	case c.node != "":
-		return *c, errUsed
+	case open == nil || open.wrong >= maxTries:
+		return nil, claim{}, errNone
+	case open.node != "":
+		return nil, *open, errUsed
 	}
-	if err := d.checkPINLocked(c, pin); err != nil {
-		return *c, err
+	if err := d.checkPINLocked(open, pin, want, unread); err != nil {
+		return nil, *open, err
 	}
-	if !d.isSite(site) {
-		return *c, errors.New("choose a site")
+	switch {
+	case !d.isSite(site):
+		return nil, *open, errors.New("choose a site")
+	case open.busy != nil:
+		return nil, *open, nil
 	}
-	bound, err := d.Bind(c.machine, site, name)
-	if err != nil {
-		return *c, err
-	}
-	c.node, c.site = bound, site
-	return *c, nil
+	open.busy = make(chan struct{})
+	return open, *open, nil
+}
+
+// bind binds what begin gave, and lets the next try go on, whatever happens.
+func (d *Desk) bind(c *claim, m Machine, site, name string) (is claim, err error) {
+	var bound string
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if err == nil && bound != "" { // and did not panic
+			c.node, c.site = bound, site
+		}
+		close(c.busy)
+		c.busy, is = nil, *c
+	}()
+	bound, err = d.Bind(m, site, name)
+	return is, err
 }
 
 func (d *Desk) isSite(name string) bool {
@@ -224,15 +264,14 @@ func (d *Desk) isSite(name string) bool {
 
 // checkPINLocked counts a wrong PIN. Where too many were wrong even the right
 // one waits, so that an answer tells nothing.
-func (d *Desk) checkPINLocked(c *claim, pin string) error {
+func (d *Desk) checkPINLocked(c *claim, pin, want string, unread error) error {
 	if d.tries == nil {
 		d.tries = rate.NewLimiter(rate.Every(everyTry), burstTries)
 	}
-	if d.tries.TokensAt(d.now()) < 1 {
+	switch {
+	case d.tries.TokensAt(d.now()) < 1:
 		return errTries
-	}
-	want, err := readPIN(d.PIN())
-	if err != nil {
+	case unread != nil:
 		return errors.New("no claim can be made now: the server cannot read its PIN")
 	}
 	a, b := sha256.Sum256([]byte(strings.TrimSpace(pin))), sha256.Sum256([]byte(want))

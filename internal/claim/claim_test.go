@@ -2,14 +2,17 @@ package claim_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bootd/internal/claim"
@@ -213,5 +216,81 @@ func TestClaimNode(t *testing.T) {
 	}
 	if _, ok := d.Waiting(machine.MAC); ok {
 		t.Error("a node waits for no name")
+	}
+}
+
+// While a claim is being bound, which is a matter of disks, everybody else goes
+// on. Who claims the same machine meanwhile waits, and it is bound once; where
+// the first try fails, the second one has its turn.
+func TestClaimWhileBinding(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDesk(t)
+			begun, end := make(chan string), make(chan error)
+			d.Bind = func(_ claim.Machine, site, _ string) (string, error) {
+				begun <- site
+				return "edge-1", <-end
+			}
+			path := "/C/" + d.Issue(machine)
+			answers := make(chan string, 2)
+			for _, site := range []string{"paris", "lyon"} {
+				go func() {
+					status, _, page := d.ask("POST", path, form(pin, site, "edge-1"))
+					answers <- fmt.Sprint(status, " ", strings.Contains(page, "<strong>edge-1</strong> belongs to"))
+				}()
+				synctest.Wait()
+			}
+			if site := <-begun; site != "paris" {
+				t.Fatalf("got %s bound first, want paris", site)
+			}
+			synctest.Wait() // lyon waits for it
+
+			if status, _, page := d.ask("GET", path, nil); status != 200 || !strings.Contains(page, "<form") {
+				t.Errorf("the page meanwhile: got %d\n%s", status, page)
+			}
+			other := machine
+			other.MAC[5]++
+			if d.Issue(other) == d.Issue(machine) {
+				t.Error("two machines have one token")
+			}
+			if _, ok := d.Waiting(other.MAC); !ok {
+				t.Error("another machine does not wait")
+			}
+			if status, _, _ := d.ask("POST", path, form("271828", "paris", "edge-1")); status != 403 {
+				t.Errorf("a wrong PIN meanwhile: got %d, want 403", status)
+			}
+
+			want := []string{"200 true", "200 true"}
+			if fails {
+				end <- errors.New("disk full")
+				if site := <-begun; site != "lyon" {
+					t.Errorf("got %s bound next, want lyon", site)
+				}
+				want[1] = "422 false"
+			}
+			end <- nil
+			if got := slices.Sorted(slices.Values([]string{<-answers, <-answers})); !slices.Equal(got, want) {
+				t.Errorf("fails %v: got %q, want %q", fails, got, want)
+			}
+			if status, _, page := d.ask("GET", path, nil); status != 200 || !strings.Contains(page, "<strong>edge-1</strong> belongs to") {
+				t.Errorf("the page in the end: got %d\n%s", status, page)
+			}
+		})
+	}
+}
+
+// A bind that panics lets the next one try.
+func TestClaimAfterPanic(t *testing.T) {
+	d := newDesk(t)
+	bind := d.Bind
+	d.Bind = func(claim.Machine, string, string) (string, error) { panic("bind") }
+	path := "/C/" + d.Issue(machine)
+	func() {
+		defer func() { _ = recover() }()
+		d.ask("POST", path, form(pin, "paris", "edge-1"))
+	}()
+	d.Bind = bind
+	if status, _, _ := d.ask("POST", path, form(pin, "paris", "edge-1")); status != 200 || len(d.bound) != 1 {
+		t.Errorf("got %d, bound %v, want it bound", status, d.bound)
 	}
 }

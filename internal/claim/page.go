@@ -88,7 +88,7 @@ func (d *Desk) claim(w http.ResponseWriter, r *http.Request, token string) {
 		send(w, r, http.StatusBadRequest, view{Dead: true, Error: "the form did not arrive"})
 		return
 	}
-	c, err := d.take(token, r.PostForm.Get("pin"), r.PostForm.Get("site"), r.PostForm.Get("name"))
+	c, err := d.take(r.Context(), token, r.PostForm.Get("pin"), r.PostForm.Get("site"), r.PostForm.Get("name"))
 	if errors.Is(err, errNone) {
 		send(w, r, http.StatusNotFound, view{Dead: true, Error: err.Error()})
 		return
