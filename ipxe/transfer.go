@@ -126,8 +126,9 @@ func etag(fi os.FileInfo) string {
 	return fmt.Sprintf(`"%x-%x-%x"`, ino, fi.ModTime().UnixNano(), fi.Size())
 }
 
-// slots bound how many transfers run at a time, in all and for one address, so
-// that one machine cannot keep the others from booting.
+// slots bound how many of something there are at a time, transfers or
+// connections, in all and for one address, so that one machine cannot keep the
+// others from booting.
 type slots struct {
 	max, maxEach int
 
@@ -140,7 +141,7 @@ func newSlots(most, each int) *slots {
 	return &slots{max: most, maxEach: each, each: map[netip.Addr]int{}}
 }
 
-// take reports whether a transfer to a may start; then give must follow it.
+// take reports whether there may be one more for a; then give must follow it.
 func (s *slots) take(a netip.Addr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,8 +19,8 @@ import (
 )
 
 // maxAgents bounds the agents that are connected, so that half of
-// maxConnections is left to machines that boot.
-const maxAgents = maxConnections / 2
+// ipxe.MaxConnections is left to machines that boot.
+const maxAgents = ipxe.MaxConnections / 2
 
 // openAgents reads who has registered by phone-home.
 func (d *daemon) openAgents(db *store.Store) error {

@@ -1,38 +1,8 @@
 package main
 
 import (
-	"cmp"
-	"context"
-	"net"
-	"net/netip"
 	"sync"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 )
-
-// metadataAt is where the clients of clouds look for metadata.
-var metadataAt = netip.MustParseAddrPort("169.254.169.254:80")
-
-// bindMetadata listens there, whether or not an interface has the address yet:
-// that is the administrator's to give.
-func (d *daemon) bindMetadata() error {
-	if !d.config().HTTP.Metadata {
-		return nil
-	}
-	listen := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var set error
-		err := c.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1) })
-		return cmp.Or(err, set)
-	}}
-	l, err := listen.Listen(context.Background(), "tcp4", metadataAt.String())
-	if err != nil {
-		return bindError("metadata", "TCP", metadataAt, err)
-	}
-	d.onClose("metadata", l.Close)
-	d.http = append(d.http, bound[net.Listener]{metadataAt.Addr(), newFairListener(l, maxConnections, maxPerClient)})
-	return nil
-}
 
 // clouds are the names by which nodes are answered as by a cloud. A client asks
 // all names at once and takes the answer that comes first, so each node has an

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -44,16 +42,6 @@ import (
 
 // stopWithin bounds an orderly stop.
 const stopWithin = 5 * time.Second
-
-// How many steps a second of machines that are not in the inventory are kept.
-const (
-	strangerSteps = 500
-	strangerBurst = 2000
-)
-
-// maxConnections bounds the HTTP connections of the boot plane, idle ones and
-// those of agents included; more are closed.
-const maxConnections = 4096
 
 // A daemon is everything that runs. open binds and loads, run serves; in
 // between nothing answers anybody.
@@ -99,12 +87,6 @@ type daemon struct {
 	firmware firmwares
 	wanted   wanted
 	rollouts *rollouts
-}
-
-// bound is a socket and the address it is bound to.
-type bound[S any] struct {
-	addr   netip.Addr
-	socket S
 }
 
 type closer struct {
@@ -245,81 +227,6 @@ func (d *daemon) openState() error {
 	return d.keepLeaseFile()
 }
 
-func (d *daemon) bindDHCP() (err error) {
-	d.ports, err = dhcp.Open(subnets(d.config()))
-	d.onClose("dhcp", func() error { dhcp.Close(d.ports); return nil })
-	for _, p := range d.ports {
-		if p.PXE == nil {
-			d.log.Warn("UDP port 4011 belongs to another server: machines that insist on it boot what that says", "iface", p.Interface)
-		}
-	}
-	return err
-}
-
-// addrs returns the addresses to serve files on: ours in every subnet, or all
-// when there is none.
-func (d *daemon) addrs() (list []netip.Addr) {
-	for _, s := range d.config().Subnets {
-		if !slices.Contains(list, s.Server) {
-			list = append(list, s.Server)
-		}
-	}
-	if list == nil {
-		return []netip.Addr{netip.IPv4Unspecified()}
-	}
-	return list
-}
-
-func (d *daemon) bindTFTP() error {
-	if !d.config().TFTP.Enabled {
-		return nil
-	}
-	for _, a := range d.addrs() {
-		at := netip.AddrPortFrom(a, d.config().TFTP.Port)
-		conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-		if err != nil {
-			return bindError("TFTP", "UDP", at, err)
-		}
-		d.onClose("tftp", conn.Close)
-		d.tftp = append(d.tftp, bound[*net.UDPConn]{a, conn})
-	}
-	return nil
-}
-
-func (d *daemon) bindHTTP() error {
-	for _, a := range d.addrs() {
-		at := netip.AddrPortFrom(a, d.config().HTTP.Port)
-		l, err := net.Listen("tcp4", at.String())
-		if err != nil {
-			return bindError("HTTP", "TCP", at, err)
-		}
-		d.onClose("http", l.Close)
-		d.http = append(d.http, bound[net.Listener]{a, newFairListener(l, maxConnections, maxPerClient)})
-	}
-	return d.bindMetadata()
-}
-
-func (d *daemon) bindAdmin() (err error) {
-	if d.admin, err = admin.Listen(d.config().Admin.Socket); err != nil {
-		return fmt.Errorf("admin socket: %w", err)
-	}
-	d.onClose("admin", d.admin.Close)
-	return nil
-}
-
-// bindError says in words why a port cannot be had.
-func bindError(what, proto string, at netip.AddrPort, err error) error {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return cli.Hint(fmt.Errorf("%s: %s port %v is in use by another server", what, proto, at), fmt.Sprintf("see who: ss -lntup sport = :%d", at.Port()))
-	case errors.Is(err, os.ErrPermission):
-		return cli.Hint(fmt.Errorf("%s: %s port %v: not permitted", what, proto, at), "run as root, or with CAP_NET_BIND_SERVICE and CAP_NET_RAW")
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return cli.Hint(fmt.Errorf("%s: no interface has the address %v", what, at.Addr()), "the server: of a subnet must be an address of this host")
-	}
-	return fmt.Errorf("%s: %w", what, err)
-}
-
 // run serves until ctx is done or a component fails, reloads when hup fires,
 // and stops in order: those who answer machines first, the timeline and the
 // store that they write to last.
@@ -346,6 +253,20 @@ func (d *daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	notify(d.log, systemd.SdNotifyStopping)
 	d.log.Info("stopping")
 	return d.await(g)
+}
+
+// every calls f each period, until ctx is done.
+func every(ctx context.Context, period time.Duration, f func()) error {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			f()
+		}
+	}
 }
 
 // await waits for the components, but not for ever.
@@ -377,13 +298,17 @@ func notify(log *slog.Logger, state string) {
 }
 
 func (d *daemon) components() []component {
-	list := []component{
-		{"dhcp", func(ctx context.Context) error { return d.dhcp.Run(ctx, d.ports) }},
-		{"admin", d.serveHTTP(&http.Server{Handler: admin.Handler(d), ReadHeaderTimeout: 5 * time.Second}, d.admin)},
-	}
-	list = append(list, d.leaseFollowers()...)
-	list = append(list, component{"follow", d.follow}, component{"deployments", d.watchDeadlines}, component{"configuration", d.watchConfig})
-	list = append(list, component{"upgrades", d.rollouts.run}, component{"phone-home", d.lines.Run}, component{"power", d.watchPower}, component{"eject", d.ejectMedia})
+	list := append(d.leaseFollowers(),
+		component{"dhcp", func(ctx context.Context) error { return d.dhcp.Run(ctx, d.ports) }},
+		component{"admin", d.serveHTTP(&http.Server{Handler: admin.Handler(d), ReadHeaderTimeout: 5 * time.Second}, d.admin)},
+		component{"follow", d.follow},
+		component{"deployments", d.watchDeadlines},
+		component{"configuration", d.watchConfig},
+		component{"upgrades", d.rollouts.run},
+		component{"phone-home", d.lines.Run},
+		component{"power", d.watchPower},
+		component{"eject", d.ejectMedia},
+	)
 	plane := d.bootPlane()
 	for _, t := range d.tftp {
 		s := &tftp.Server{
@@ -417,36 +342,6 @@ func (d *daemon) bootPlane() *ipxe.Server {
 	}
 }
 
-// serveHTTP returns a component that serves l and, at the end, gives requests
-// under way a moment before it cuts them off.
-func (d *daemon) serveHTTP(s *http.Server, l net.Listener) func(context.Context) error {
-	return func(ctx context.Context) error {
-		stopped := make(chan struct{})
-		context.AfterFunc(ctx, func() {
-			defer close(stopped)
-			grace, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			if s.Shutdown(grace) != nil {
-				s.Close()
-			}
-		})
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		<-stopped
-		return nil
-	}
-}
-
-// identify tells whose address a is.
-func (d *daemon) identify(a netip.Addr) (string, node.MAC) {
-	mac := d.dhcp.Holder(a)
-	if mac.IsZero() {
-		return "", mac
-	}
-	return d.world.Load().name(mac), mac
-}
-
 // foreign reports whether who asks at an address for what a node boots is not
 // that node: this host, on which an administrator looks at it, or the holder of
 // another machine's lease. A NIC that is in no inventory may be the node's all
@@ -472,45 +367,4 @@ func isOurs(a netip.Addr) bool {
 		p, err := netip.ParsePrefix(n.String())
 		return err == nil && p.Addr() == a
 	})
-}
-
-// record takes a step of a machine, from whichever protocol. Nodes are as many
-// as the inventory has; strangers may be any number, so what is kept of them is
-// limited and the rest only counted.
-func (d *daemon) record(e timeline.Event) {
-	redactEvent(&e)
-	if e.Node == "" && !d.strangers.Allow() {
-		d.unkept.Inc()
-		return
-	}
-	result := "ok"
-	switch {
-	case e.Action == deploy.Foreign.String():
-		result = "foreign"
-	case e.Err != "":
-		result = "error"
-	}
-	d.steps.WithLabelValues(string(e.Step), result).Inc()
-	d.events.Record(e)
-	d.observe(&e)
-	d.rollouts.checkedIn(&e)
-}
-
-// transferred makes an event of a TFTP transfer. A size probe is no transfer.
-func (d *daemon) transferred(t tftp.Transfer) {
-	if t.Probe {
-		return
-	}
-	if _, ok := ipxe.ParseGRUBFile(t.Name); ok && t.Err == nil {
-		return // openTFTP recorded what it says
-	}
-	if ipxe.Optional(t.Name) && errors.Is(t.Err, fs.ErrNotExist) {
-		return // its loader looks for it, and does without
-	}
-	e := timeline.Event{Step: timeline.TFTP, Stage: ipxe.StageOf(t.Name), Addr: t.Peer.Addr(), File: t.Name, Bytes: t.Bytes, Dur: t.Dur}
-	e.Node, e.MAC = d.identify(t.Peer.Addr())
-	if t.Err != nil {
-		e.Err = t.Err.Error()
-	}
-	d.record(e)
 }

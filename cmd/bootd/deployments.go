@@ -220,20 +220,14 @@ func (d *daemon) checkIn(in ipxe.CheckIn) error {
 // deadlineEvery is how late a deadline may be noticed.
 const deadlineEvery = 5 * time.Second
 
-// watchDeadlines gives up nodes whose time is over.
+// watchDeadlines acts on what time alone changes: deadlines, silence, and the
+// end of images.
 func (d *daemon) watchDeadlines(ctx context.Context) error {
-	tick := time.NewTicker(deadlineEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			d.giveUp(time.Now())
-			d.silences(time.Now())
-			d.expireMedia(time.Now())
-		}
-	}
+	return every(ctx, deadlineEvery, func() {
+		d.giveUp(time.Now())
+		d.silences(time.Now())
+		d.expireMedia(time.Now())
+	})
 }
 
 func (d *daemon) giveUp(now time.Time) {

@@ -45,6 +45,8 @@ func (d *daemon) ejectMedia(ctx context.Context) error {
 	}
 }
 
+// waitingForEject takes as many nodes off the queue as wait, but for the one
+// that the caller has.
 func (d *daemon) waitingForEject() (names []string) {
 	for len(names) < ejectsAtOnce-1 {
 		select {
@@ -57,6 +59,8 @@ func (d *daemon) waitingForEject() (names []string) {
 	return names
 }
 
+// ejectAll empties the drives of nodes at once. Those that left the inventory
+// meanwhile are left alone.
 func (d *daemon) ejectAll(ctx context.Context, names []string) {
 	w, macs := d.world.Load(), map[node.MAC]string{}
 	for _, name := range names {
@@ -64,24 +68,25 @@ func (d *daemon) ejectAll(ctx context.Context, names []string) {
 			macs[n.BMC] = name
 		}
 	}
-	found, err := d.bmcsOf(macs, ejectTimeout)
+	bmcs, err := d.bmcsOf(macs, ejectTimeout)
 	if err != nil {
 		d.log.Warn("drives not emptied", "nodes", names, "err", err)
 		return
 	}
-	list := make([]bmc.BMC, 0, len(found))
-	for _, b := range found {
-		list = append(list, b)
+	for _, r := range bmc.Each(ctx, bmcs, ejectsAtOnce, func(ctx context.Context, b bmc.BMC) (bool, error) { return b.EjectMedia(ctx) }) {
+		d.ejected(r)
 	}
-	for _, r := range bmc.Each(ctx, list, ejectsAtOnce, func(ctx context.Context, b bmc.BMC) (bool, error) { return b.EjectMedia(ctx) }) {
-		e := timeline.Event{Node: r.BMC.Node, Step: timeline.BMC, Action: "eject"}
-		switch {
-		case r.Err != nil:
-			e.Err = r.Err.Error()
-			d.log.Warn("drive not emptied", "node", e.Node, "err", r.Err)
-		case !r.Value:
-			continue // somebody was faster
-		}
-		d.record(e)
+}
+
+// ejected tells what became of the drive of a BMC.
+func (d *daemon) ejected(r bmc.Result[bool]) {
+	e := timeline.Event{Node: r.BMC.Node, Step: timeline.BMC, Action: "eject"}
+	switch {
+	case r.Err != nil:
+		e.Err = r.Err.Error()
+		d.log.Warn("drive not emptied", "node", e.Node, "err", r.Err)
+	case !r.Value:
+		return // somebody was faster
 	}
+	d.record(e)
 }

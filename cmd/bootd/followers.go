@@ -57,27 +57,23 @@ const followEvery = 250 * time.Millisecond
 // run fetches turns and runs the programs for one after the other. While they
 // run, the server keeps the turns that follow, as many as it has room for.
 func (f *follower) run(ctx context.Context) error {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		turns, lost := f.dhcp.Leases.Turns(f.dhcp.Now())
-		for i := range turns {
-			f.lapsed(&turns[i], f.dhcp.Now())
-		}
-		if len(f.hooks.Programs) == 0 {
-			continue
-		}
-		for i := 0; i < len(turns) && ctx.Err() == nil; i++ {
-			f.hooks.Run(ctx, f.world.Load().call(&turns[i], f.dhcp.Now()))
-		}
-		if lost > 0 {
-			f.log.Warn("hooks are too slow: events of leases dropped", "events", lost)
-		}
+	return every(ctx, followEvery, func() { f.catchUp(ctx) })
+}
+
+// catchUp tells of all that befell leases since the last time.
+func (f *follower) catchUp(ctx context.Context) {
+	turns, lost := f.dhcp.Leases.Turns(f.dhcp.Now())
+	for i := range turns {
+		f.lapsed(&turns[i], f.dhcp.Now())
+	}
+	if len(f.hooks.Programs) == 0 {
+		return
+	}
+	for i := 0; i < len(turns) && ctx.Err() == nil; i++ {
+		f.hooks.Run(ctx, f.world.Load().call(&turns[i], f.dhcp.Now()))
+	}
+	if lost > 0 {
+		f.log.Warn("hooks are too slow: events of leases dropped", "events", lost)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package ipxe
 
 import (
 	"net"
@@ -8,12 +8,12 @@ import (
 
 // One machine that opens connections and says nothing leaves room for others,
 // and may come again when it has closed some.
-func TestFairListener(t *testing.T) {
+func TestListener(t *testing.T) {
 	inner, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newFairListener(inner, 8, 2)
+	l := &listener{Listener: inner, open: newSlots(8, 2)}
 	defer l.Close()
 	accepted := make(chan net.Conn, 8)
 	go func() {
