@@ -23,37 +23,47 @@ import (
 const top = "../.."
 
 // forbidden says which packages of the module a package must not depend on,
-// not even through others, and why. A trailing slash stands for a tree.
+// not even through others, and why.
 var forbidden = map[string]map[string]string{
-	"dhcp":               {"tftp": protocols, "ipxe": protocols, "deploy": "dhcp asks what to load through its Machines interface", "bmc": protocols, "links": protocols, "artifacts": protocols, "internal/config": plumbing},
-	"tftp":               {"dhcp": protocols, "ipxe": protocols, "deploy": protocols, "bmc": protocols, "links": protocols, "artifacts": protocols, "internal/": "tftp sends files and knows nothing of bootd"},
-	"ipxe":               {"dhcp": protocols, "tftp": protocols, "bmc": protocols, "internal/config": plumbing},
-	"artifacts":          {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "deploy": "artifacts are found, not chosen, here"},
-	"links":              {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": "links must work where no BMC answers", "deploy": "links has no policy"},
-	"bmc":                {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": "power works without boot directories", "artifacts": "power works without releases", "deploy": "bmc does what it is told", "internal/config": plumbing},
-	"deploy":             {"dhcp": protocols, "tftp": protocols, "ipxe": protocols},
-	"deploy/payload":     {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
-	"deploy/site":        {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing, "deploy/payload": "settings are one way to a payload, and know of none"},
-	"deploy/lint":        {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing, "deploy/payload": "a document is judged wherever it comes from"},
-	"internal/yamltree":  {"internal/": "yamltree reads texts and knows nothing of bootd"},
-	"internal/node":      {"dhcp": leaf, "tftp": leaf, "ipxe": leaf, "artifacts": leaf, "links": leaf, "deploy": leaf, "internal/store": leaf, "internal/timeline": leaf, "internal/config": leaf, "internal/admin": leaf},
-	"internal/store":     {"internal/node": leaf, "internal/timeline": leaf, "internal/config": leaf, "dhcp": leaf, "deploy": leaf},
-	"internal/timeline":  {"dhcp": leaf, "tftp": leaf, "ipxe": leaf, "deploy": leaf, "links": leaf, "artifacts": leaf, "internal/config": leaf},
-	"internal/config":    {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": protocols},
-	"internal/lease":     {"dhcp": leaf, "deploy": leaf, "internal/admin": leaf, "internal/config": leaf, "internal/store": leaf},
-	"internal/dnsmasq":   {"dhcp": leaf, "deploy": leaf, "internal/config": "it reads another program's files", "internal/lease": leaf, "internal/store": leaf},
-	"internal/takeover":  {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": "it makes a configuration and decides nothing"},
-	"internal/isofs":     {"internal/": "isofs reads images and knows nothing of bootd"},
-	"internal/phonehome": {"internal/": "it speaks a protocol and knows nothing of bootd"},
-	"internal/hook":      {"internal/": "hook runs programs and knows nothing of bootd"},
-	"internal/xorriso":   {"internal/": "it runs one program and knows nothing of bootd"},
-	"internal/iso9660":   {"internal/": "it writes images and knows nothing of what is in them"},
-	"cmd/bootctl":        {"dhcp": "the daemon speaks protocols, bootctl speaks to the daemon", "tftp": protocols, "internal/lab": "the lab is for tests"},
-	"cmd/bootd":          {"internal/lab": "the lab is for tests"},
-	"internal/qr":        {"internal/": "it draws codes and knows nothing of what is in them"},
-	"internal/claim":     {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": protocols, "internal/config": plumbing},
-	"deploy/validate":    {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
-	"deploy/edge":        {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
+	"dhcp":              {"tftp": protocols, "ipxe": protocols, "deploy": "dhcp asks what to load through its Machines interface", "bmc": protocols, "links": protocols, "artifacts": protocols, "internal/config": plumbing},
+	"ipxe":              {"dhcp": protocols, "tftp": protocols, "bmc": protocols, "internal/config": plumbing},
+	"artifacts":         {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "deploy": "artifacts are found, not chosen, here"},
+	"links":             {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": "links must work where no BMC answers", "deploy": "links has no policy"},
+	"bmc":               {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": "power works without boot directories", "artifacts": "power works without releases", "deploy": "bmc does what it is told", "internal/config": plumbing},
+	"deploy":            {"dhcp": protocols, "tftp": protocols, "ipxe": protocols},
+	"deploy/payload":    {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
+	"deploy/site":       {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing, "deploy/payload": "settings are one way to a payload, and know of none"},
+	"deploy/lint":       {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing, "deploy/payload": "a document is judged wherever it comes from"},
+	"internal/config":   {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": protocols},
+	"internal/admin":    {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": protocols, "internal/config": plumbing},
+	"internal/lease":    {"dhcp": leaf, "deploy": leaf, "internal/admin": leaf, "internal/config": leaf, "internal/store": leaf},
+	"internal/takeover": {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "links": protocols, "deploy": "it makes a configuration and decides nothing"},
+	"cmd/bootctl":       {"dhcp": "the daemon speaks protocols, bootctl speaks to the daemon", "tftp": protocols, "internal/lab": "the lab is for tests"},
+	"cmd/bootd":         {"internal/lab": "the lab is for tests"},
+	"internal/claim":    {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "bmc": protocols, "internal/config": plumbing},
+	"deploy/validate":   {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
+	"deploy/edge":       {"dhcp": protocols, "tftp": protocols, "ipxe": protocols, "internal/config": plumbing},
+}
+
+// alone names the packages that depend on no package of the module but these:
+// they can be read, and used, without bootd.
+var alone = map[string][]string{
+	"tftp":               nil,
+	"internal/node":      nil,
+	"internal/store":     nil,
+	"internal/timeline":  {"internal/node", "internal/store"},
+	"internal/dnsmasq":   {"internal/node"},
+	"internal/phonehome": nil,
+	"internal/yamltree":  nil,
+	"internal/hook":      nil,
+	"internal/iso9660":   nil,
+	"internal/isofs":     nil,
+	"internal/qr":        nil,
+	"internal/xorriso":   nil,
+	"internal/cli":       nil,
+	"deploy/rollout":     nil,
+	"deploy/edge":        {"internal/node"},
+	"deploy/validate":    {"internal/node"},
 }
 
 const (
@@ -90,23 +100,58 @@ func packages(t *testing.T) (list []pkg) {
 }
 
 func TestImports(t *testing.T) {
-	seen := map[string]bool{}
+	deps := map[string][]string{}
 	for _, p := range packages(t) {
 		room := strings.TrimPrefix(p.ImportPath, "bootd/")
-		seen[room] = true
+		deps[room] = []string{}
 		for _, dep := range p.Deps {
-			dep, ours := strings.CutPrefix(dep, "bootd/")
-			for banned, reason := range forbidden[room] {
-				if ours && dep == banned || ours && strings.HasSuffix(banned, "/") && strings.HasPrefix(dep, banned) {
-					t.Errorf("%s depends on %s: %s", room, dep, reason)
-				}
+			if dep, ours := strings.CutPrefix(dep, "bootd/"); ours {
+				deps[room] = append(deps[room], dep)
 			}
 		}
 	}
-	for room := range forbidden {
-		if !seen[room] {
+	for room, banned := range forbidden {
+		if deps[room] == nil {
 			t.Errorf("the table names %s, which is no package", room)
 		}
+		for _, dep := range deps[room] {
+			if reason := banned[dep]; reason != "" {
+				t.Errorf("%s depends on %s: %s", room, dep, reason)
+			}
+		}
+	}
+	for room, allowed := range alone {
+		if deps[room] == nil {
+			t.Errorf("the table names %s, which is no package", room)
+		}
+		for _, dep := range deps[room] {
+			if !slices.Contains(allowed, dep) {
+				t.Errorf("%s depends on %s, and must stand alone, but for %v", room, dep, allowed)
+			}
+		}
+	}
+}
+
+var roomInDocs = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| [^|]+ \\| [^|]* \\|$")
+
+// docs/architecture.md has a row for every package but those of tests, and none
+// for what is no package.
+func TestRooms(t *testing.T) {
+	text, _, _ := strings.Cut(read(t, "docs/architecture.md"), "\n## One boot")
+	told := map[string]bool{}
+	for _, m := range roomInDocs.FindAllStringSubmatch(text, -1) {
+		told[m[1]] = true
+	}
+	for _, p := range packages(t) {
+		room := strings.TrimPrefix(p.ImportPath, "bootd/")
+		ofTests := len(p.GoFiles) == 0 || strings.HasSuffix(room, "test") || strings.HasPrefix(room, "internal/lab/")
+		if !ofTests && !told[room] {
+			t.Errorf("docs/architecture.md has no row for %s: say what it knows, and what it must not depend on", room)
+		}
+		delete(told, room)
+	}
+	for room := range told {
+		t.Errorf("docs/architecture.md has a row for %s, which is no package", room)
 	}
 }
 
