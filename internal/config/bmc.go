@@ -55,18 +55,12 @@ func (b *builder) powerOff(c *Config, r raw) {
 
 // secretFiles checks that no file with a secret of the site is served.
 func (b *builder) secretFiles(c *Config, r raw) {
-	b.notServedFile(place{}.key("registration-token"), c, r.Token)
+	b.notServed(place{}.key("registration-token"), c.Root, r.Token)
 	if r.BMC != nil {
-		b.notServedFile(place{}.key("bmc", "password-file"), c, r.BMC.Password)
+		b.notServed(place{}.key("bmc", "password-file"), c.Root, r.BMC.Password)
 	}
 	for i, role := range r.Roles {
-		b.notServedFile(place{}.item("roles", i, role.Name).key("registration-token"), c, role.Token)
-	}
-}
-
-func (b *builder) notServedFile(at place, c *Config, file string) {
-	if file != "" && inside(filepath.Clean(file), c.Root) {
-		b.add(at, "%q is inside root %q, which is served to everybody", file, c.Root)
+		b.notServed(place{}.item("roles", i, role.Name).key("registration-token"), c.Root, role.Token)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 const defaultState = "/var/lib/bootd"
 
+// errMissing is returned when a text that must say something is empty.
 var errMissing = errors.New("missing")
 
 // A builder turns raw text into valid types. Its methods take a place, the text
@@ -88,15 +89,9 @@ func (b *builder) paths(c *Config) {
 		b.add(top.key("root"), `"/" would serve every file of this host`)
 		return
 	}
-	if inside(c.State, c.Root) {
-		b.add(top.key("state"), "%q is inside root %q, which is served to everybody", c.State, c.Root)
-	}
-	if inside(c.Admin.Socket, c.Root) {
-		b.add(top.key("admin", "socket"), "%q is inside root %q, which is served to everybody", c.Admin.Socket, c.Root)
-	}
-	if inside(c.Leases.File, c.Root) {
-		b.add(top.key("leases", "file"), "%q is inside root %q, which is served to everybody", c.Leases.File, c.Root)
-	}
+	b.notServed(top.key("state"), c.Root, c.State)
+	b.notServed(top.key("admin", "socket"), c.Root, c.Admin.Socket)
+	b.notServed(top.key("leases", "file"), c.Root, c.Leases.File)
 	// sockaddr_un has 108 bytes, the last of them NUL (unix(7)).
 	if n := len(c.Admin.Socket); n > 107 {
 		b.add(top.key("admin", "socket"), "%q is %d bytes long: the system allows 107 for a socket", c.Admin.Socket, n)
@@ -116,11 +111,19 @@ func (b *builder) followers(at place, r rawLeases) Leases {
 	l := Leases{File: b.path(at.key("file"), r.File, "")}
 	for i, s := range r.Hooks {
 		if s == "" {
-			b.add(at.item("hooks", i, ""), "%v", errMissing)
+			b.add(at.item("hooks", i, ""), "missing")
 		}
 		l.Hooks = append(l.Hooks, b.path(at.item("hooks", i, ""), s, ""))
 	}
 	return l
+}
+
+// notServed checks that a file or directory, as written, is none that is served;
+// "" is none.
+func (b *builder) notServed(at place, root, path string) {
+	if path != "" && inside(filepath.Clean(path), root) {
+		b.add(at, "%q is inside root %q, which is served to everybody", path, root)
+	}
 }
 
 // inside reports whether path is dir or below it. Both are clean; "" is

@@ -221,35 +221,6 @@ var minimal string
 // Minimal returns a short, commented file to start from.
 func Minimal() []byte { return []byte(minimal) }
 
-// Resolve completes a configuration with what the machine knows: a subnet
-// without a prefix gets that of its interface, one without a server address
-// gets the interface's address in it. Then the rules that need those are
-// checked. The function addrs returns the addresses of an interface with
-// their prefix lengths, such as 10.1.0.1/16; its error is reported with the
-// place. An error is a Faults without lines. The receiver stays as it is.
-func (c *Config) Resolve(addrs func(iface string) ([]netip.Prefix, error)) (*Config, error) {
-	f := faults{flags: c.flags}
-	resolved := *c
-	resolved.Subnets = make([]Subnet, len(c.Subnets))
-	for i, s := range c.Subnets {
-		at := place{}.item("subnets", i, "")
-		list, err := addrs(s.Interface)
-		if err != nil {
-			f.add(at.key("interface"), "%v", err)
-			continue
-		}
-		resolved.Subnets[i] = f.resolve(at, s, list)
-	}
-	if len(f.list) == 0 {
-		f.subnets(resolved.Subnets)
-		f.reservations(c.Inventory.Nodes(), resolved.Subnets)
-	}
-	if err := f.err(c.from); err != nil {
-		return nil, err
-	}
-	return &resolved, nil
-}
-
 // Known is Resolve on a machine that may not be the one it is for: what the
 // machine does not know stays as it is, and nothing is checked. It is to show
 // something by, not to serve.

@@ -284,7 +284,7 @@ func (b *builder) node(at place, r rawNode) node.Node {
 	}
 	for i, s := range r.More {
 		if s == "" {
-			b.add(at.item("addresses", i, ""), "%v", errMissing)
+			b.add(at.item("addresses", i, ""), "missing")
 		}
 		n.More = append(n.More, b.addr(at.item("addresses", i, ""), s))
 	}

@@ -118,25 +118,23 @@ func (b *builder) pairs(at place, key string, list []string) map[string]string {
 // insideRoot checks that nothing of a payload is served to everybody.
 func (b *builder) insideRoot(c *Config, r raw) {
 	for i, x := range r.Roles {
-		b.notServed(place{}.item("roles", i, x.Name).key("payload"), c, x.Payload)
-		b.notServed(place{}.item("roles", i, x.Name).key("site"), c, x.Site)
+		at := place{}.item("roles", i, x.Name)
+		b.payloadNotServed(at.key("payload"), c.Root, x.Payload)
+		b.payloadNotServed(at.key("site"), c.Root, x.Site)
 	}
 	for i, x := range r.Nodes {
-		b.notServed(place{}.item("nodes", i, x.Name).key("payload"), c, x.Payload)
-		b.notServed(place{}.item("nodes", i, x.Name).key("site"), c, x.Site)
+		at := place{}.item("nodes", i, x.Name)
+		b.payloadNotServed(at.key("payload"), c.Root, x.Payload)
+		b.payloadNotServed(at.key("site"), c.Root, x.Site)
 	}
 }
 
-func (b *builder) notServed(at place, c *Config, r rawPayload) {
-	if inside(filepath.Clean(r.Dir), c.Root) {
-		b.add(at.key("dir"), "%q is inside root %q, which is served to everybody", r.Dir, c.Root)
-	}
-	if inside(filepath.Clean(r.Settings), c.Root) {
-		b.add(at.key("settings"), "%q is inside root %q, which is served to everybody", r.Settings, c.Root)
-	}
+func (b *builder) payloadNotServed(at place, root string, r rawPayload) {
+	b.notServed(at.key("dir"), root, r.Dir)
+	b.notServed(at.key("settings"), root, r.Settings)
 	for i, s := range r.Secrets {
-		if name, file, _ := strings.Cut(s, "="); inside(filepath.Clean(file), c.Root) {
-			b.add(at.item("secrets", i, ""), "file of %q is inside root %q, which is served to everybody", name, c.Root)
+		if name, file, _ := strings.Cut(s, "="); inside(filepath.Clean(file), root) {
+			b.add(at.item("secrets", i, ""), "file of %q is inside root %q, which is served to everybody", name, root)
 		}
 	}
 }

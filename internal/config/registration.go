@@ -2,7 +2,6 @@ package config
 
 import (
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/template"
@@ -58,6 +57,7 @@ func (r *Registration) UsesToken() bool {
 // siteTag is the tag that says which site a node belongs to.
 const siteTag = "site"
 
+// registration builds how machines are claimed.
 func (b *builder) registration(c *Config, r rawRegistration) Registration {
 	at := place{}.key("registration")
 	reg := Registration{PIN: b.path(at.key("pin"), r.PIN, ""), URL: r.URL}
@@ -68,37 +68,41 @@ func (b *builder) registration(c *Config, r rawRegistration) Registration {
 	seen := map[string]bool{}
 	for i, x := range r.Sites {
 		at := at.item("sites", i, x.Name)
-		s := Site{Name: b.element(at.key("name"), x.Name), Label: x.Label, Role: x.Role, Tags: b.pairs(at, "tags", x.Tags)}
-		switch {
-		case x.Name == "":
-			b.add(at.key("name"), "missing")
-		case seen[x.Name]:
+		if x.Name != "" && seen[x.Name] {
 			b.add(at.key("name"), "used twice")
 		}
 		seen[x.Name] = true
-		if _, ok := c.Inventory.Role(x.Role); x.Role == "" {
-			b.add(at.key("role"), "missing")
-		} else if !ok {
-			b.add(at.key("role"), "%q is not defined", x.Role)
-		}
-		if _, own := s.Tags[siteTag]; own {
-			b.add(at.key("tags"), "%s is the name of the site by itself", siteTag)
-		}
-		if s.Tags == nil {
-			s.Tags = map[string]string{}
-		}
-		s.Tags[siteTag] = s.Name
-		reg.Sites = append(reg.Sites, s)
+		reg.Sites = append(reg.Sites, b.site(at, c, x))
 	}
+	b.notServed(at.key("pin"), c.Root, reg.PIN)
 	switch {
 	case reg.PIN == "" && len(reg.Sites) > 0:
 		b.add(at.key("pin"), "missing: nobody could claim anything")
 	case reg.PIN != "" && len(reg.Sites) == 0:
 		b.add(at.key("sites"), "missing: there is nothing to claim a machine for")
-	case inside(filepath.Clean(reg.PIN), c.Root):
-		b.add(at.key("pin"), "%q is inside root %q, which is served to everybody", reg.PIN, c.Root)
 	}
 	return reg
+}
+
+// site builds one choice of the claim page. Its name is a tag of its nodes.
+func (b *builder) site(at place, c *Config, x rawSite) Site {
+	s := Site{Name: b.element(at.key("name"), x.Name), Label: x.Label, Role: x.Role, Tags: b.pairs(at, "tags", x.Tags)}
+	if x.Name == "" {
+		b.add(at.key("name"), "missing")
+	}
+	if _, ok := c.Inventory.Role(x.Role); x.Role == "" {
+		b.add(at.key("role"), "missing")
+	} else if !ok {
+		b.add(at.key("role"), "%q is not defined", x.Role)
+	}
+	if _, own := s.Tags[siteTag]; own {
+		b.add(at.key("tags"), "%s is the name of the site by itself", siteTag)
+	}
+	if s.Tags == nil {
+		s.Tags = map[string]string{}
+	}
+	s.Tags[siteTag] = s.Name
+	return s
 }
 
 // claimURL checks that a template makes a URL.
