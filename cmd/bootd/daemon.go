@@ -211,6 +211,9 @@ func (d *daemon) openState() error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err := d.openMedia(db); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := d.openMediaDir(); err != nil {
 		return fmt.Errorf("media: %w", err)
 	}
 	if err := d.openDesk(db); err != nil {

@@ -113,11 +113,9 @@ func (w *world) call(t *dhcp.Turn, now time.Time) hook.Call {
 	set("DNSMASQ_CLIENT_ID", l.ClientID)
 	set("DNSMASQ_SUPPLIED_HOSTNAME", l.Hostname)
 	set("DNSMASQ_DATA_MISSING", "1")
-	for _, s := range w.cfg.Subnets {
-		if s.Prefix.Contains(l.Addr) {
-			set("DNSMASQ_INTERFACE", s.Interface)
-			set("DNSMASQ_DOMAIN", s.Domain)
-		}
+	if s := w.cfg.SubnetWith(l.Addr); s != nil {
+		set("DNSMASQ_INTERFACE", s.Interface)
+		set("DNSMASQ_DOMAIN", s.Domain)
 	}
 	set("BOOTD_NODE", l.Node)
 	return c

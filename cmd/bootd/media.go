@@ -32,16 +32,18 @@ const maxInstallers = 16
 // only the daemon reads them.
 func (d *daemon) mediaDir() string { return filepath.Join(d.config().State, "media") }
 
-// openMedia reads the images that BMCs may fetch, and removes copies that none
-// of them needs.
+// openMedia reads the images that BMCs may fetch.
 func (d *daemon) openMedia(db *store.Store) error {
 	table, err := db.Table("media")
-	if err != nil {
-		return err
+	if err == nil {
+		d.media, err = deploy.OpenMedia(table)
 	}
-	if d.media, err = deploy.OpenMedia(table); err != nil {
-		return err
-	}
+	return err
+}
+
+// openMediaDir makes the directory of the copies, and removes those that no
+// image needs.
+func (d *daemon) openMediaDir() error {
 	if err := os.MkdirAll(d.mediaDir(), 0o700); err != nil {
 		return err
 	}
@@ -66,8 +68,7 @@ func (d *daemon) OfferMedium(ctx context.Context, o admin.MediumOrder) (admin.Me
 		return admin.MediumOffer{}, fmt.Errorf("%q: %w", o.Node, admin.ErrUnknown)
 	}
 	of := w.serverFor(n)
-	bmc, _ := w.subnetServer(o.From)
-	if o.Server = cmp.Or(o.Server, bmc, of); o.Server == "" {
+	if o.Server = cmp.Or(o.Server, w.serverAt(o.From), of); o.Server == "" {
 		return admin.MediumOffer{}, fmt.Errorf("%s: it is not known at which address its BMC reaches us: no subnet has its address", o.Node)
 	}
 	m := deploy.Medium{Node: n.Name, Kind: o.Kind, From: o.From, Server: cmp.Or(of, o.Server), Issued: time.Now()}
@@ -84,15 +85,6 @@ func (d *daemon) OfferMedium(ctx context.Context, o admin.MediumOrder) (admin.Me
 	}
 	d.log.Info("image offered", "node", n.Name, "kind", string(m.Kind), "bmc", m.From, "bytes", size)
 	return admin.MediumOffer{URL: "http://" + o.Server + "/media/" + token.Reveal() + "/" + m.Name(), Bytes: size, Expires: m.Issued.Add(deploy.MediumTTL)}, nil
-}
-
-// serverFor returns us as a node reaches us; empty: it is not known.
-func (w *world) serverFor(n *node.Node) string {
-	s, ok := w.subnetServer(n.Addr)
-	if !ok && len(w.cfg.Subnets) == 1 {
-		s = hostPort(w.cfg.Subnets[0].Server, w.cfg.HTTP.Port)
-	}
-	return s
 }
 
 // makeMedium makes the image of m once, and sets its sum.
@@ -131,14 +123,8 @@ func (d *daemon) siteImage(n *node.Node, m *deploy.Medium) ([]byte, error) {
 func (d *daemon) installer(ctx context.Context, n *node.Node, m *deploy.Medium, from string) (size int64, err error) {
 	d.copying.Lock()
 	defer d.copying.Unlock()
-	others := slices.DeleteFunc(d.media.Live(), func(x deploy.Medium) bool { return x.Kind != deploy.InstallMedium || x.Node == n.Name })
-	switch {
-	case len(others) >= maxInstallers:
-		return 0, fmt.Errorf("there are images for %d nodes already, which is the most: bootctl bmc detach ends them", len(others))
-	case from != "" && !filepath.IsAbs(from):
-		return 0, fmt.Errorf("image %q is not an absolute path", from)
-	case n.Payload.IsZero():
-		return 0, fmt.Errorf("has no payload: set payload: of the node or of role %s", n.Role)
+	if err := d.mayCopy(n, from); err != nil {
+		return 0, err
 	}
 	if from == "" {
 		image, err := d.tree.Image(n.Name)
@@ -151,14 +137,34 @@ func (d *daemon) installer(ctx context.Context, n *node.Node, m *deploy.Medium, 
 	if err != nil {
 		return 0, fmt.Errorf("payload: %w", unrendered{err})
 	}
+	document, as := payload.Baked(n.Payload)
+	return d.copyImage(ctx, m, from, map[string][]byte{as: docs[document]})
+}
+
+// mayCopy says why there can be no copy of an image for a node.
+func (d *daemon) mayCopy(n *node.Node, from string) error {
+	others := slices.DeleteFunc(d.media.Live(), func(x deploy.Medium) bool { return x.Kind != deploy.InstallMedium || x.Node == n.Name })
+	switch {
+	case len(others) >= maxInstallers:
+		return fmt.Errorf("there are images for %d nodes already, which is the most: bootctl bmc detach ends them", len(others))
+	case from != "" && !filepath.IsAbs(from):
+		return fmt.Errorf("image %q is not an absolute path", from)
+	case n.Payload.IsZero():
+		return fmt.Errorf("has no payload: set payload: of the node or of role %s", n.Role)
+	}
+	return nil
+}
+
+// copyImage makes the image of m of another, with files added to it, and sets
+// its sum. The image is under its name when it is on disk, or not at all.
+func (d *daemon) copyImage(ctx context.Context, m *deploy.Medium, from string, files map[string][]byte) (size int64, err error) {
 	f, err := os.CreateTemp(d.mediaDir(), ".new-*") // mode 0600
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
 	defer os.Remove(f.Name())
-	document, as := payload.Baked(n.Payload)
-	err = xorriso.Add(ctx, from, f.Name(), map[string][]byte{as: docs[document]})
+	err = xorriso.Add(ctx, from, f.Name(), files)
 	if errors.Is(err, xorriso.ErrMissing) {
 		return 0, cli.Hint(err, "install it on the host of the daemon: apt-get install xorriso")
 	}
@@ -170,7 +176,10 @@ func (d *daemon) installer(ctx context.Context, n *node.Node, m *deploy.Medium, 
 		return 0, err
 	}
 	m.Sum = hex.EncodeToString(hash.Sum(nil))
-	return size, errors.Join(f.Sync(), os.Rename(f.Name(), filepath.Join(d.mediaDir(), m.File())))
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	return size, os.Rename(f.Name(), filepath.Join(d.mediaDir(), m.File()))
 }
 
 // medium answers for an image. That of a site payload is made anew for each

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -9,7 +10,6 @@ import (
 
 	"bootd/deploy"
 	"bootd/deploy/payload"
-	"bootd/internal/config"
 	"bootd/internal/node"
 	"bootd/internal/timeline"
 	"bootd/ipxe"
@@ -171,9 +171,7 @@ func (d *daemon) byLease(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, p
 		return a
 	}
 	if r.Via == ipxe.ViaMetadata {
-		if server, ok := w.subnetServer(r.Peer); ok { // the node does not know us by a link-local address later on
-			r.Server = server
-		}
+		r.Server = cmp.Or(w.serverAt(r.Peer), r.Server) // the node does not know us by a link-local address later on
 		if !d.clouds.is(n.Name, r.Cloud, d.records.Get(n.Name).Installs) {
 			a.Verdict, a.Reason = deploy.Gone, "the node is answered by another name already"
 			return a
@@ -272,20 +270,10 @@ func terms(p node.Payload) deploy.Terms {
 	return deploy.Terms{TTL: f.TTL, Repeat: f.Repeat}
 }
 
-// subnetServer returns us as the machine with that address reaches us.
-func (w *world) subnetServer(a netip.Addr) (string, bool) {
-	for _, s := range w.cfg.Subnets {
-		if a.IsValid() && s.Prefix.Contains(a) {
-			return hostPort(s.Server, w.cfg.HTTP.Port), true
-		}
-	}
-	return "", false
-}
-
 // payloadData is what the templates of a node see.
 func (d *daemon) payloadData(w *world, n *node.Node, server string) payload.Data {
 	var data payload.Data
-	if s := subnetOf(w.cfg.Subnets, n); s != nil {
+	if s := w.cfg.SubnetOf(n); s != nil {
 		data = payload.NewData(n, s.Domain, server)
 		data.Subnet = payload.Subnet{Prefix: s.Prefix, Router: s.Router, DNS: s.DNS, NTP: s.NTP}
 	} else {
@@ -293,16 +281,6 @@ func (d *daemon) payloadData(w *world, n *node.Node, server string) payload.Data
 	}
 	data.Wipe = d.records.Get(n.Name).Wipe
 	return data
-}
-
-// subnetOf returns the subnet of a node's own address, or the only one.
-func subnetOf(list []config.Subnet, n *node.Node) *config.Subnet {
-	for i := range list {
-		if list[i].Prefix.Contains(n.Addr) || len(list) == 1 {
-			return &list[i]
-		}
-	}
-	return nil
 }
 
 // redactEvent takes tokens out of what came from the wire, whichever protocol

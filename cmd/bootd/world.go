@@ -193,6 +193,21 @@ func (w *world) toldLoader(n *node.Node, mac node.MAC) node.Loader {
 	return w.loaderOf(n, w.wanted.of(mac))
 }
 
+// serverFor returns us as URLs name us, as a node reaches us; empty: it is not
+// known.
+func (w *world) serverFor(n *node.Node) string { return w.serverIn(w.cfg.SubnetOf(n)) }
+
+// serverAt returns us as the machine with an address reaches us; empty: no
+// subnet has it.
+func (w *world) serverAt(a netip.Addr) string { return w.serverIn(w.cfg.SubnetWith(a)) }
+
+func (w *world) serverIn(s *config.Subnet) string {
+	if s == nil {
+		return ""
+	}
+	return hostPort(s.Server, w.cfg.HTTP.Port)
+}
+
 // hostPort is a server as URLs name it, without a port that need not be said.
 func hostPort(a netip.Addr, port uint16) string { return withPort(a.String(), port) }
 
