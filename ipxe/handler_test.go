@@ -706,3 +706,15 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+// No node has the name of a route: it could not boot.
+func TestRoutesAreReserved(t *testing.T) {
+	for name := range top {
+		if node.ValidName(name) && !node.Reserved(name) {
+			t.Errorf("/%s is a route, and a node may have that name", name)
+		}
+	}
+	if got := match([]string{"report", "kernel"}); got != (target{}) {
+		t.Errorf("/report/kernel: got %+v, want nothing", got)
+	}
+}

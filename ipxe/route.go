@@ -69,12 +69,8 @@ func (t target) method() string {
 	return http.MethodGet
 }
 
-// reserved are the first path elements that are ours, whatever the inventory
-// says.
-var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t", "media", "payload", "phone-home", "api"}
-
-// Reserved reports whether a node of this name would be hidden by a route.
-func Reserved(name string) bool { return slices.Contains(reserved, name) }
+// mayBeNode reports whether the first element of a path can be a node's name.
+func mayBeNode(name string) bool { return node.ValidName(name) && !node.Reserved(name) }
 
 // isNodeFile reports whether an entry of a boot directory is served: the links
 // of every node, and the names by which some initrds know the root file system.
@@ -155,7 +151,7 @@ func match(e []string) target {
 	case 3:
 		return matchDeep(e)
 	case 4:
-		if name := e[2] + "/" + e[3]; name == anacondaImage && !Reserved(e[0]) && node.ValidName(e[0]) {
+		if name := e[2] + "/" + e[3]; name == anacondaImage && mayBeNode(e[0]) {
 			return target{kind: nodeFile, node: e[0], rel: e[1], file: "rootfs"}
 		}
 		if strings.Join(e, "/") == "api/v1/nodes/register" {
@@ -188,7 +184,7 @@ func matchPair(dir, name string) target {
 		return target{kind: checkIn, file: "phone-home"}
 	case dir == "payload" && payload.IsDocument(name):
 		return target{kind: held, file: name}
-	case Reserved(dir) || !node.ValidName(dir):
+	case !mayBeNode(dir):
 		return target{}
 	case name == "script.ipxe":
 		return target{kind: nodeScript, node: dir}
@@ -211,7 +207,7 @@ func matchDeep(e []string) target {
 		return target{kind: document, token: e[1], file: e[2]}
 	case e[0] == "media" && strings.HasSuffix(e[2], ".iso"):
 		return target{kind: medium, token: e[1], file: e[2]}
-	case !Reserved(e[0]) && node.ValidName(e[0]) && isNodeFile(e[2]):
+	case mayBeNode(e[0]) && isNodeFile(e[2]):
 		return target{kind: nodeFile, node: e[0], rel: e[1], file: e[2]}
 	case e[0] != "boot":
 		return target{}

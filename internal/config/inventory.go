@@ -251,15 +251,13 @@ func (b *builder) aliases(at place, list []string) (aliases []string) {
 // linkNames are entries of a boot directory that no alias can take.
 var linkNames = []string{"kernel", "initrd.img.xz", "rootfs", "script.ipxe"}
 
-// taken are names under the web root that are not boot directories.
-var taken = []string{"boot", "ephemeral", "t", "media", "payload", "phone-home", "api"}
-
+// node builds a node, but for its payloads and tags.
 func (b *builder) node(at place, r rawNode) node.Node {
 	switch {
 	case r.Name == "":
 		b.add(at.key("name"), "missing")
-	case slices.Contains(taken, r.Name):
-		b.add(at.key("name"), "%q is a directory of its own under the web root", r.Name)
+	case node.Reserved(r.Name):
+		b.add(at.key("name"), "%q is a path of its own under the web root", r.Name)
 	}
 	if r.Role == "" {
 		b.add(at.key("role"), "missing%s", b.from.orphan(at))

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -111,6 +112,14 @@ var nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // ValidName reports whether s can be the name of a node: a DNS label in lower
 // case (RFC 1123, section 2.1).
 func ValidName(s string) bool { return nameRule.MatchString(s) }
+
+// reserved are the first elements of paths of the HTTP boot plane, and of
+// directories below the web root, that are not boot directories.
+var reserved = []string{"boot", "ephemeral", "checkin", "report", "healthz", "metrics", "t", "media", "payload", "phone-home", "api"}
+
+// Reserved reports whether a name that is valid can be no node's all the same:
+// what it boots would be hidden by something of ours.
+func Reserved(name string) bool { return slices.Contains(reserved, name) }
 
 // An Inventory finds nodes and roles. The zero Inventory is empty.
 type Inventory struct {
