@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"bootd/internal/cli"
 )
 
 // barWidth is how many characters show what is done.
@@ -25,7 +27,7 @@ type bar struct {
 
 func newBar(w io.Writer, what string, total int64) *bar {
 	b := &bar{what: what, total: total, began: time.Now()}
-	if isTerminal(w) {
+	if cli.IsTerminal(w) {
 		b.w = w
 	}
 	return b

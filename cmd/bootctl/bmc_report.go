@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -99,16 +99,13 @@ func fleetError(errs []error, n int) error {
 
 // printBMCs prints a table of those that answered.
 func printBMCs(w io.Writer, list []bmcOutcome) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	rows := 0
+	list = slices.DeleteFunc(slices.Clone(list), func(o bmcOutcome) bool { return o.Error != "" })
+	if len(list) == 0 {
+		return nil
+	}
+	t := cli.NewTable(w, "NODE", "BMC", "VENDOR", "POWER", "ADDRESS FROM")
 	for _, o := range list {
-		if o.Error != "" {
-			continue
-		}
-		if rows++; rows == 1 {
-			fmt.Fprintln(t, "NODE\tBMC\tVENDOR\tPOWER\tADDRESS FROM")
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", o.Node, cli.Printable(o.Host), cli.Printable(dash(o.Vendor)), o.Power, cli.Printable(o.Source))
+		t.Row(o.Node, o.Host, o.Vendor, o.Power, o.Source)
 	}
 	return t.Flush()
 }

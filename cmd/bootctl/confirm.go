@@ -20,7 +20,7 @@ func confirmed(cmd *cobra.Command, yes bool, what string) error {
 		return nil
 	}
 	refused := cli.Error{Err: fmt.Errorf("%s was not confirmed, nothing was done", what), Hint: "--yes does it without asking"}
-	if f, ok := cmd.InOrStdin().(*os.File); ok && !isTerminal(f) {
+	if f, ok := cmd.InOrStdin().(*os.File); ok && !cli.IsTerminal(f) {
 		return refused
 	}
 	in, err := cli.Input(cmd.Context(), cmd.InOrStdin())

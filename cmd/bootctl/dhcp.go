@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,25 +70,18 @@ func trouble(list []admin.Probe) error {
 }
 
 func printProbes(w io.Writer, list []admin.Probe) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "INTERFACE\tMODE\tSERVER\t\tMAC\tOFFERS\tNEXT SERVER\tFILE\tOPTION 60\tOPTION 43\tAFTER")
+	t := cli.NewTable(w, "INTERFACE", "MODE", "SERVER", "", "MAC", "OFFERS", "NEXT SERVER", "FILE", "OPTION 60", "OPTION 43", "AFTER").
+		Spare("OPTION 43", "AFTER", "MODE", "OPTION 60", "MAC", "NEXT SERVER")
 	for _, p := range list {
 		for _, o := range p.Offers {
-			whose, addr, next := "", "-", "-"
+			whose := ""
 			if o.Ours {
 				whose = "ours"
 			}
-			if o.Addr.IsValid() {
-				addr = o.Addr.String()
-			}
-			if o.Next.IsValid() {
-				next = o.Next.String()
-			}
-			fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%v\t%s\t%s\t%s\t%s\t%s\t%d ms\n", p.Interface, p.Mode, o.Server, dash(whose), o.MAC,
-				addr, next, cli.Printable(dash(o.File)), cli.Printable(dash(o.Class)), dash(o.Vendor), o.After.Milliseconds())
+			t.Row(p.Interface, p.Mode, o.Server, whose, o.MAC, addrText(o.Addr), addrText(o.Next), o.File, o.Class, o.Vendor, fmt.Sprintf("%d ms", o.After.Milliseconds()))
 		}
 		if len(p.Offers) == 0 {
-			fmt.Fprintf(t, "%s\t%s\t(no offer)\n", p.Interface, p.Mode)
+			t.Row(p.Interface, p.Mode, "(no offer)")
 		}
 	}
 	return t.Flush()
@@ -101,9 +93,9 @@ func printRivals(w io.Writer, list []admin.Rival, now time.Time) error {
 		return nil
 	}
 	fmt.Fprintln(w, "\nOther DHCP servers answer where bootd should be the only one:")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := cli.NewTable(w)
 	for _, r := range list {
-		fmt.Fprintf(t, "  %v\tin %v, chosen %d times, last by %s %s\n", r.Server, r.Subnet, r.Choices, cli.Printable(r.Machine), ago(r.Last, now))
+		t.Row("  "+r.Server.String(), fmt.Sprintf("in %v, chosen %d times, last by %s %s", r.Subnet, r.Choices, r.Machine, ago(r.Last, now)))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"bootd/artifacts"
 	"bootd/internal/cli"
@@ -105,17 +104,21 @@ func imageHint(err error) error {
 
 func printImage(w io.Writer, i *artifacts.Image) error {
 	fmt.Fprintf(w, "%s: %s, kernel %s, volume %s, %s\n", cli.Printable(i.Name), i.Family, cmp.Or(i.Kernel, "unknown"), cmp.Or(cli.Printable(i.Label), "without a label"), size(i.Size))
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := cli.NewTable(w)
 	for _, m := range i.Members {
-		fmt.Fprintf(tw, "  %s\t%s\t%s\n", m.Member, cmp.Or(cli.Printable(m.Path), "the image itself"), size(m.Size))
+		t.Row("  "+m.Member, cmp.Or(m.Path, "the image itself"), size(m.Size))
+	}
+	if err := t.Flush(); err != nil {
+		return err
 	}
 	if len(i.Baked) > 0 {
-		fmt.Fprintln(tw, "baked in:")
+		fmt.Fprintln(w, "baked in:")
 	}
+	t = cli.NewTable(w)
 	for _, b := range i.Baked {
-		fmt.Fprintf(tw, "  %s\t%s\t%s\n", cli.Printable(b.Path), b, size(b.Size))
+		t.Row("  "+b.Path, b, size(b.Size))
 	}
-	if err := tw.Flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w, "kernel arguments, where its role has none:")

@@ -91,8 +91,9 @@ func list(cmd *cobra.Command, f lease.Filter, asJSON bool) error {
 	out := lease.NewWriter(cmd.OutOrStdout(), lease.JSON)
 	write, flush := out.Write, out.Flush
 	if !asJSON {
-		t := &leaseTable{w: cmd.OutOrStdout(), now: time.Now()}
-		write, flush = t.Write, t.Flush
+		t := leaseTable(cmd.OutOrStdout())
+		now := time.Now()
+		write, flush = func(l *lease.Lease) error { return addLease(t, l, now) }, t.Flush
 	}
 	seen := false
 	err := client(cmd).Leases(cmd.Context(), f, func(l lease.Lease) error { seen = true; return write(&l) })
@@ -184,6 +185,14 @@ func moment(t, now time.Time) string {
 	return t.Local().Format(time.DateTime) + " (" + distance(t, now) + ")"
 }
 
+// clock is a moment of the wall clock; empty: there was none.
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.DateTime)
+}
+
 // distance is how far a moment is, as people say it.
 func distance(t, now time.Time) string {
 	if !t.After(now) {
@@ -203,45 +212,14 @@ func distance(t, now time.Time) string {
 	return fmt.Sprintf("in %dd", int(d.Hours()/24))
 }
 
-// A leaseTable prints leases in columns of fixed width, so that it can begin
-// before it has seen the last.
-type leaseTable struct {
-	w     io.Writer
-	now   time.Time
-	buf   []byte
-	begun bool // the heading is in buf, or out
+func leaseTable(w io.Writer) *cli.Table {
+	t := cli.NewTable(w, "ADDRESS", "MAC", "MACHINE", "STATE", "EXPIRES", "CLIENT-ID", "HOST NAME")
+	return t.Spare("CLIENT-ID", "HOST NAME").Stream(15, 17, 13, 8, 8, 13)
 }
 
-const leaseColumns = "%-15s  %-17s  %-20s  %-8s  %-10s  %-13s  %s"
-
-func (t *leaseTable) row(columns ...any) {
-	t.begin()
-	line := fmt.Appendf(nil, leaseColumns, columns...)
-	t.buf = append(append(t.buf, strings.TrimRight(string(line), " ")...), '\n')
-}
-
-func (t *leaseTable) begin() {
-	if !t.begun {
-		t.begun = true
-		t.row("ADDRESS", "MAC", "MACHINE", "STATE", "EXPIRES", "CLIENT-ID", "HOST NAME")
-	}
-}
-
-// Write adds a lease.
-func (t *leaseTable) Write(l *lease.Lease) error {
-	t.row(l.Addr, dash(text(l.MAC)), dash(l.Name), l.State, distance(l.Expires, t.now), shortID(l), dash(l.Hostname))
-	if len(t.buf) < 32<<10 {
-		return nil
-	}
-	return t.Flush()
-}
-
-// Flush prints what is buffered, and the heading in any case.
-func (t *leaseTable) Flush() error {
-	t.begin()
-	_, err := t.w.Write(t.buf)
-	t.buf = t.buf[:0]
-	return err
+func addLease(t *cli.Table, l *lease.Lease, now time.Time) error {
+	t.Row(l.Addr, text(l.MAC), l.Name, l.State, distance(l.Expires, now), shortID(l), l.Hostname)
+	return t.Err()
 }
 
 // shortID is a client identifier in the width of a column. Most are the MAC.

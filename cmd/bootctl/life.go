@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"bootd/deploy"
 	"bootd/internal/admin"
 	"bootd/internal/cli"
@@ -144,20 +142,10 @@ func unknownPhase(words []string) error {
 	return nil
 }
 
-// isTerminal reports whether a person looks at w.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
-}
-
 // painter returns what makes a line red, on terminals of people who want that
 // (no-color.org). What is red says why in words too.
 func painter(w io.Writer) func(string) string {
-	if !isTerminal(w) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !cli.IsTerminal(w) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return func(s string) string { return s }
 	}
 	return func(s string) string { return "\x1b[31m" + s + "\x1b[0m" }

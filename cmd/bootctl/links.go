@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"bootd/internal/cli"
@@ -137,12 +136,11 @@ func printGenerations(w io.Writer, list []genLine) error {
 		_, err := fmt.Fprintln(w, "No generation yet: nothing was linked here.")
 		return err
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "GENERATION\tTIME\tNODES\tCHANGED\tBY")
+	t := cli.NewTable(w, "GENERATION", "TIME", "NODES", "CHANGED", "BY")
 	for _, g := range list {
-		fmt.Fprintf(tw, "%d\t%s\t%d\t%d\t%s\n", g.ID, g.Time.Local().Format(time.DateTime), g.Nodes, g.Changed, cli.Printable(g.Why))
+		t.Row(g.ID, g.Time.Local().Format(time.DateTime), g.Nodes, g.Changed, g.Why)
 	}
-	return tw.Flush()
+	return t.Flush()
 }
 
 func linksShowCommand() *cobra.Command {
@@ -174,13 +172,11 @@ func linksShowCommand() *cobra.Command {
 }
 
 func printGeneration(w io.Writer, g links.Generation) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "NODE\tRELEASE\tROOTFS")
+	t := cli.NewTable(w, "NODE", "RELEASE", "ROOTFS")
 	for _, name := range slices.Sorted(maps.Keys(g.Nodes)) {
-		l := g.Nodes[name]
-		fmt.Fprintf(tw, "%s\t%s\t%s\n", name, told(l), cli.Printable(l.Rootfs))
+		t.Row(name, told(g.Nodes[name]), g.Nodes[name].Rootfs)
 	}
-	return tw.Flush()
+	return t.Flush()
 }
 
 // told names the release of links.

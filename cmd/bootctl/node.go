@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/netip"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,10 +61,9 @@ func printNodes(w io.Writer, list []admin.Node) error {
 		_, err := fmt.Fprintln(w, "No node is in the inventory.")
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tROLE\tADDRESS\tMAC\tBMC\tWRITTEN IN")
+	t := cli.NewTable(w, "NODE", "ROLE", "ADDRESS", "MAC", "BMC", "WRITTEN IN").Spare("BMC", "ROLE")
 	for _, n := range list {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cli.Printable(n.Name), cli.Printable(n.Role), dash(addrText(n.Addr)), macsShort(n.MACs), dash(text(n.BMC)), cli.Printable(n.From))
+		t.Row(n.Name, n.Role, addrText(n.Addr), macsShort(n.MACs), text(n.BMC), n.From)
 	}
 	return t.Flush()
 }
@@ -141,7 +139,7 @@ func showNode(w io.Writer, n *admin.Node) error {
 		uuid = n.UUID.String()
 	}
 	fmt.Fprintln(w, cli.Printable(n.Name))
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := cli.NewTable(w)
 	for _, row := range []struct {
 		key    string
 		values []string
@@ -158,7 +156,7 @@ func showNode(w io.Writer, n *admin.Node) error {
 			if i > 0 {
 				key = ""
 			}
-			fmt.Fprintf(t, "  %s\t%s\t%s\n", key, cli.Printable(v), dash(cli.Printable(n.Keys[row.key])))
+			t.Row("  "+key, v, dash(n.Keys[row.key]))
 		}
 	}
 	return t.Flush()
@@ -299,15 +297,15 @@ func (e *nodeEdit) report(cmd *cobra.Command, done string, c admin.NodeChange, e
 		done = "would be " + done
 	}
 	fmt.Fprintln(w, cli.Printable(c.Node), done)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := cli.NewTable(w)
 	for _, k := range c.Keys {
-		fmt.Fprintf(t, "  %s\t%s\n", k.Key, cli.Printable(between(k)))
+		t.Row("  "+k.Key, between(k))
 	}
 	for i := range c.Ended {
-		fmt.Fprintf(t, "  lease\t%s ends\n", cli.Printable(described(&c.Ended[i])))
+		t.Row("  lease", described(&c.Ended[i])+" ends")
 	}
 	for i := range c.Given {
-		fmt.Fprintf(t, "  lease\t%s begins\n", cli.Printable(described(&c.Given[i])))
+		t.Row("  lease", described(&c.Given[i])+" begins")
 	}
 	return t.Flush()
 }

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -283,13 +281,12 @@ func payloadLog(cmd *cobra.Command, machine string) (list []timeline.Event, err 
 }
 
 func printPayloadLog(w io.Writer, list []timeline.Event) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if len(list) > 0 {
-		fmt.Fprintln(t, "WHEN\tTIMES\tFROM\tDOCUMENT\tRESULT\tTICKET\tWHY")
+	if len(list) == 0 {
+		return nil
 	}
+	t := cli.NewTable(w, "WHEN", "TIMES", "FROM", "DOCUMENT", "RESULT", "TICKET", "WHY").Spare("TICKET", "TIMES")
 	for _, e := range list {
-		fmt.Fprintf(t, "%s\t%d\t%v\t%s\t%s\t%s\t%s\n", e.Time.Local().Format(time.DateTime), max(1, e.Count), e.Addr,
-			cli.Printable(e.File), cli.Printable(dash(e.Action)), cli.Printable(dash(strings.TrimPrefix(e.Detail, "ticket "))), cli.Printable(dash(e.Err)))
+		t.Row(clock(e.Time), max(1, e.Count), e.Addr, e.File, e.Action, strings.TrimPrefix(e.Detail, "ticket "), e.Err)
 	}
 	return t.Flush()
 }

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -115,21 +113,16 @@ SMBIOS UUID and its user-data, and the one that it reported with the check-in
 }
 
 func printRegistrations(w io.Writer, list []admin.EdgeHost) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if len(list) > 0 {
-		fmt.Fprintln(t, "NODE\tSITE\tPHASE\tEDGE HOST ID\tREPORTED\tWHEN\tVERDICT")
+	if len(list) == 0 {
+		return nil
 	}
+	t := cli.NewTable(w, "NODE", "SITE", "PHASE", "EDGE HOST ID", "REPORTED", "WHEN", "VERDICT").Spare("WHEN", "SITE", "PHASE", "REPORTED")
 	for _, h := range list {
-		when := "-"
-		if !h.At.IsZero() {
-			when = h.At.Local().Format(time.DateTime)
-		}
 		verdict := h.Verdict.String()
 		if h.Why != "" {
 			verdict += ": " + h.Why
 		}
-		fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%s\t%s\t%s\n", h.Node, cli.Printable(dash(h.Site)), h.Phase,
-			cli.Printable(dash(h.Predicted)), cli.Printable(dash(h.Reported)), when, cli.Printable(verdict))
+		t.Row(h.Node, h.Site, h.Phase, h.Predicted, h.Reported, clock(h.At), verdict)
 	}
 	return t.Flush()
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 
 	"bootd/artifacts"
 	"bootd/internal/cli"
@@ -151,8 +149,8 @@ func printReleases(w io.Writer, list []releaseLine) error {
 		_, err := fmt.Fprintln(w, "No release is there. Bring one in with: bootctl release import ROLE DIR")
 		return err
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "ROLE\tRELEASE\tCHANNEL\tARCH\tKERNEL\tSIZE\tVERIFIED\tIN USE BY\tCOMPLETE")
+	t := cli.NewTable(w, "ROLE", "RELEASE", "CHANNEL", "ARCH", "KERNEL", "SIZE", "VERIFIED", "IN USE BY", "COMPLETE").
+		Spare("KERNEL", "ARCH", "CHANNEL", "SIZE", "VERIFIED")
 	for _, l := range list {
 		verified, complete := "no", "yes"
 		if l.Verified {
@@ -162,10 +160,9 @@ func printReleases(w io.Writer, list []releaseLine) error {
 		if l.Problem != "" {
 			complete, verified, bytes = "NO: "+l.Problem, "-", "-"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Role, cli.Printable(l.Release), l.Channel, cmp.Or(l.Arch, "-"),
-			cmp.Or(cli.Printable(l.Kernel), "-"), bytes, verified, few(l.Nodes), cli.Printable(complete))
+		t.Row(l.Role, l.Release, l.Channel, l.Arch, l.Kernel, bytes, verified, few(l.Nodes), complete)
 	}
-	return tw.Flush()
+	return t.Flush()
 }
 
 // few names some nodes and counts the rest.

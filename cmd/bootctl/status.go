@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,36 +87,19 @@ func printStatus(w io.Writer, list []admin.Status, now time.Time) error {
 		_, err := fmt.Fprintln(w, "No node is in the inventory, and no machine was seen.")
 		return err
 	}
-	var table strings.Builder
-	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "MACHINE\tROLE\tADDRESS\tDEPLOYMENT\tLAST BOOT\tRELEASE\tSEEN\tNEXT BOOT")
+	t := cli.NewTable(w, "MACHINE", "ROLE", "ADDRESS", "DEPLOYMENT", "LAST BOOT", "RELEASE", "SEEN", "NEXT BOOT").Spare("ROLE", "ADDRESS", "RELEASE")
+	red := painter(w)
 	for _, s := range list {
-		fmt.Fprintln(t, cli.Printable(s.Machine)+"\t"+strings.Join([]string{
-			cli.Printable(role(s)), dash(address(s)), phase(s), cli.Printable(string(s.Outcome)), cli.Printable(dash(s.Release)), ago(s.Last, now), cli.Printable(next(s.Next)),
-		}, "\t"))
+		paint := red
+		if len(worries(s, now)) == 0 {
+			paint = nil
+		}
+		t.Painted(paint, s.Machine, role(s), addrText(s.Addr), phase(s), s.Outcome, s.Release, ago(s.Last, now), next(s.Next))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if err := printTable(w, table.String(), list, now); err != nil {
-		return err
-	}
 	return printTrouble(w, list, now)
-}
-
-// printTable prints a table with a line for its head and one for each machine,
-// those of machines in trouble in red.
-func printTable(w io.Writer, table string, list []admin.Status, now time.Time) error {
-	red := painter(w)
-	for i, line := range strings.Split(strings.TrimSuffix(table, "\n"), "\n") {
-		if i > 0 && len(worries(list[i-1], now)) > 0 {
-			line = red(line)
-		}
-		if _, err := fmt.Fprintln(w, line); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // maxTrouble is how many machines are explained: more do not fit on a screen,
@@ -131,9 +113,9 @@ func printTrouble(w io.Writer, list []admin.Status, now time.Time) error {
 		return nil
 	}
 	fmt.Fprintf(w, "\n%d of %d in trouble:\n", len(bad), len(list))
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := cli.NewTable(w)
 	for _, s := range bad[:min(len(bad), maxTrouble)] {
-		fmt.Fprintf(t, "  %s\t%s\n", cli.Printable(s.Machine), cli.Printable(strings.Join(worries(s, now), "; ")))
+		t.Row("  "+s.Machine, strings.Join(worries(s, now), "; "))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -150,14 +132,7 @@ func role(s admin.Status) string {
 	if !s.Known && !node.ValidName(s.Machine) {
 		return "(unknown)"
 	}
-	return dash(s.Role)
-}
-
-func address(s admin.Status) string {
-	if !s.Addr.IsValid() {
-		return ""
-	}
-	return s.Addr.String()
+	return s.Role
 }
 
 // next is a decision in a column's width.

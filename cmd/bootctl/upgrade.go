@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -206,7 +205,7 @@ func (f *follower) mayReplace(cmd *cobra.Command, r rollout.Rollout) error {
 // printDraft shows what an upgrade would do.
 func printDraft(w io.Writer, u admin.Upgrade) error {
 	fmt.Fprintf(w, "Upgrade of role %s to %s, %s at a time, %d boots and %v for each:\n", u.Role, u.Release, nodes(u.Batch), u.Attempts, u.Deadline)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := cli.NewTable(w)
 	batch, placed := 0, 0
 	for _, n := range u.Nodes {
 		note := after(", replaces its pin to ", n.Pin)
@@ -214,17 +213,17 @@ func printDraft(w io.Writer, u admin.Upgrade) error {
 			note += ", was never seen"
 		}
 		if n.Phase == rollout.Upgraded {
-			fmt.Fprintf(t, "  -\t%s\tis on %s already%s\n", cli.Printable(n.Name), cli.Printable(u.Release), cli.Printable(note))
+			t.Row("  -", n.Name, "is on "+u.Release+" already"+note)
 			continue
 		}
 		if placed%u.Batch == 0 {
 			batch++
 		}
 		placed++
-		fmt.Fprintf(t, "  %d.\t%s\tfrom %s%s\n", batch, cli.Printable(n.Name), cli.Printable(n.From), cli.Printable(note))
+		t.Row(fmt.Sprintf("  %d.", batch), n.Name, "from "+n.From+note)
 	}
 	for _, l := range u.LeftOut {
-		fmt.Fprintf(t, "  -\t%s\tleft out: %s\n", cli.Printable(l.Node), cli.Printable(l.Reason))
+		t.Row("  -", l.Node, "left out: "+l.Reason)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -245,14 +244,13 @@ func printUpgrades(w io.Writer, list []rollout.Rollout, now time.Time) error {
 		}
 		fmt.Fprintf(w, "%s to %s: %s%s\n", r.Role, r.Release, r.State, cli.Printable(after(": ", r.Reason)))
 		fmt.Fprintf(w, "began %s, %s at a time, %d boots and %v for each\n", ago(r.Started, now), nodes(r.Batch), r.Attempts, r.Deadline)
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "NODE\tFROM\tSTATE\tBOOTS\tSINCE\tNOTE")
+		t := cli.NewTable(w, "NODE", "FROM", "STATE", "BOOTS", "SINCE", "NOTE")
 		for _, n := range r.Nodes {
-			since := "-"
+			since := ""
 			if !n.Changed.IsZero() {
 				since = ago(n.Changed, now)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", n.Name, n.From, n.Phase, n.Boots, since, cli.Printable(r.Tell(n)+after("; was pinned to ", n.Pin)))
+			t.Row(n.Name, n.From, n.Phase, n.Boots, since, r.Tell(n)+after("; was pinned to ", n.Pin))
 		}
 		if err := t.Flush(); err != nil {
 			return err

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,21 +49,17 @@ anything.`,
 }
 
 func printValidations(w io.Writer, list []admin.Validation) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if len(list) > 0 {
-		fmt.Fprintln(t, "NODE\tCHECK\tEXPECTED\tFOUND\tVERDICT\tREPORTED")
+	if len(list) == 0 {
+		return nil
 	}
+	t := cli.NewTable(w, "NODE", "CHECK", "VERDICT", "REPORTED", "EXPECTED", "FOUND").Spare("REPORTED")
 	for _, v := range list {
-		when := "-"
-		if !v.At.IsZero() {
-			when = v.At.Local().Format(time.DateTime)
-		}
 		for _, c := range v.Checks {
 			verdict := "FAILED"
 			if c.OK {
 				verdict = "ok"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.Node, cli.Printable(c.Name), cli.Printable(c.Expected), cli.Printable(c.Found), verdict, when)
+			t.Row(v.Node, c.Name, verdict, clock(v.At), c.Expected, c.Found)
 		}
 	}
 	return t.Flush()

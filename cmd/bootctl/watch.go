@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,10 +62,9 @@ func watched(cmd *cobra.Command, machine string) ([]string, error) {
 
 // showEvent prints events as aligned lines.
 func showEvent(w io.Writer) func(timeline.Event) error {
+	t := cli.NewTable(w).Stream(12, 17, 13, 16)
 	return func(e timeline.Event) error {
-		line := fmt.Sprintf("%s  %-17s  %-13s  %-16s  %s", e.Time.Local().Format(time.TimeOnly+".000"),
-			cli.Printable(e.Machine()), cli.Printable(string(e.Step)), dash(who(&e)), what(&e))
-		_, err := fmt.Fprintln(w, strings.TrimRight(line, " "))
-		return err
+		t.Row(e.Time.Local().Format(time.TimeOnly+".000"), e.Machine(), e.Step, dash(who(&e)), what(&e))
+		return t.Flush()
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,17 +76,13 @@ func printSteps(w io.Writer, boot timeline.Story, now time.Time) error {
 	}
 	began := boot.Events[0].Time
 	fmt.Fprintf(w, "\n%s:\n", title(boot, now))
-	var lines strings.Builder
-	t := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
+	t := cli.NewTable(w)
 	for i := range boot.Events {
 		e := &boot.Events[i]
-		fmt.Fprintf(t, "  %11s\t%s\t%s\t%s%s\n", "+"+span(e.Time.Sub(began)), cli.Printable(string(e.Step)), dash(who(e)), what(e), times(e, now))
+		t.Row(fmt.Sprintf("  %11s", "+"+span(e.Time.Sub(began))), e.Step, dash(who(e)), what(e)+times(e, now))
 	}
 	if err := t.Flush(); err != nil {
 		return err
-	}
-	for line := range strings.Lines(lines.String()) {
-		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 	}
 	_, err := fmt.Fprintln(w)
 	return err
