@@ -95,11 +95,7 @@ func (s *Records) change(node string, f func(Record) (Record, error)) (was, is R
 		return was, was, err
 	}
 	if durable(was) != durable(is) {
-		value, err := json.Marshal(is)
-		if err != nil {
-			panic("deploy: a record has no JSON form: " + err.Error())
-		}
-		if err := s.group.wait(s.group.add(store.Change{Key: []byte(node), Value: value})); err != nil {
+		if err := s.group.wait(s.group.add(store.Change{Key: []byte(node), Value: is.text()})); err != nil {
 			return was, was, fmt.Errorf("deployment of %s: %w", node, err)
 		}
 	}
@@ -111,16 +107,31 @@ func (s *Records) change(node string, f func(Record) (Record, error)) (was, is R
 }
 
 // Forget takes the record of a node away: what is known by that name from then
-// on is another machine, or none.
-func (s *Records) Forget(node string) error {
+// on is another machine, or none. One that stays a node and is held goes on being
+// held, whatever machine it is; what it would go back to is forgotten.
+func (s *Records) Forget(node string, stays bool) error {
 	e := s.entry(node)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := s.group.wait(s.group.add(store.Change{Key: []byte(node)})); err != nil {
+	c, is := store.Change{Key: []byte(node)}, Record{}
+	if was := e.rec; stays && was.Phase == Held {
+		is = Record{Phase: Held, Since: was.Since, Reason: was.Reason}
+		c.Value = is.text()
+	}
+	if err := s.group.wait(s.group.add(c)); err != nil {
 		return fmt.Errorf("deployment of %s: %w", node, err)
 	}
-	e.rec = Record{}
+	e.rec = is
 	return nil
+}
+
+// text is a record as it is on disk.
+func (r Record) text() []byte {
+	value, err := json.Marshal(r)
+	if err != nil {
+		panic("deploy: a record has no JSON form: " + err.Error())
+	}
+	return value
 }
 
 // durable returns what of a record goes to the disk.

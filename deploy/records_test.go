@@ -62,11 +62,11 @@ func TestRecordsForget(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.fail = errors.New("no space left on device")
-	if err := s.Forget("n1"); err == nil || s.Get("n1").Phase != deploy.Armed {
+	if err := s.Forget("n1", true); err == nil || s.Get("n1").Phase != deploy.Armed {
 		t.Errorf("full disk: got %v, %v, want that it stays armed", err, s.Get("n1").Phase)
 	}
 	d.fail = nil
-	if err := s.Forget("n1"); err != nil {
+	if err := s.Forget("n1", true); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := s.Get("n1"), openRecords(t, d).Get("n1"); a != (deploy.Record{}) || b != a {

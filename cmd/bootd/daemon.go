@@ -62,25 +62,26 @@ type daemon struct {
 	steps      *prometheus.CounterVec
 	registry   *prometheus.Registry
 
-	tree    *links.Tree
-	events  *timeline.Log
-	tickets *deploy.Tickets
-	clouds  clouds
-	records *deploy.Records
-	agents  *deploy.Agents
-	lines   *phonehome.Server // connections of the agents
-	pulse   *deploy.Pulse
-	reports *store.Table // last texts of the nodes
-	media   *deploy.Media
-	desk    *claim.Desk
-	hosts   *store.Table // edge host ids that nodes reported
-	copying sync.Mutex   // one image of an installer at a time
-	ejects  chan string  // nodes whose drives are to be emptied
-	dhcp    *dhcp.Server
-	ports   []dhcp.Ports
-	tftp    []bound[*net.UDPConn]
-	http    []bound[net.Listener]
-	admin   net.Listener
+	tree     *links.Tree
+	events   *timeline.Log
+	tickets  *deploy.Tickets
+	clouds   clouds
+	records  *deploy.Records
+	machines *deploy.Machines // changed by who holds change
+	agents   *deploy.Agents
+	lines    *phonehome.Server // connections of the agents
+	pulse    *deploy.Pulse
+	reports  *store.Table // last texts of the nodes
+	media    *deploy.Media
+	desk     *claim.Desk
+	hosts    *store.Table // edge host ids that nodes reported
+	copying  sync.Mutex   // one image of an installer at a time
+	ejects   chan string  // nodes whose drives are to be emptied
+	dhcp     *dhcp.Server
+	ports    []dhcp.Ports
+	tftp     []bound[*net.UDPConn]
+	http     []bound[net.Listener]
+	admin    net.Listener
 
 	closers []closer // undone in reverse
 
@@ -218,6 +219,11 @@ func (d *daemon) openState() error {
 	}
 	if err := d.openDesk(db); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
+	}
+	if len(d.config().Inventory.Nodes()) > 0 { // without any it is a trial, as with bootd run, and says nothing of them
+		if err := d.keepMachines(d.config()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	d.dhcp = &dhcp.Server{Leases: dhcp.NewLeases(), Store: leases, Record: d.record, Log: d.log, Metrics: dhcp.NewMetrics(d.registry)}
 	if err := d.dhcp.Leases.Load(leases); err != nil {

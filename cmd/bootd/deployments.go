@@ -30,7 +30,12 @@ func (d *daemon) openRecords(db *store.Store) error {
 	if d.reports, err = db.Table("reports"); err != nil {
 		return err
 	}
-	d.records, err = deploy.OpenRecords(table, d.moved)
+	if d.records, err = deploy.OpenRecords(table, d.moved); err != nil {
+		return err
+	}
+	if table, err = db.Table("machines"); err == nil {
+		d.machines, err = deploy.OpenMachines(table)
+	}
 	return err
 }
 

@@ -222,7 +222,8 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 		}
 	}
 	phase := d.records.Get(name).Phase
-	if phase != deploy.Inventory && d.anew(d.config(), cfg, name) {
+	stays := is != nil && phase == deploy.Held
+	if phase != deploy.Inventory && !stays && d.machines.Moved(cfg.Inventory, name) {
 		k := admin.KeyChange{Key: "deployment", Old: phase.String()}
 		if is != nil {
 			k.New = deploy.Inventory.String()
@@ -247,47 +248,30 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 	return change, nil
 }
 
-// anew reports whether what is kept of a node is of another machine, or of
-// another purpose, than the new configuration gives it: what was installed is on
-// the disks of the old hardware, and an order for it is no order for the new.
-// Who holds a node means whatever machine that is.
-func (d *daemon) anew(old, new *config.Config, name string) bool {
-	was, known := old.Inventory.ByName(name)
-	is, stays := new.Inventory.ByName(name)
-	switch {
-	case !known:
-		return false
-	case !stays:
-		return true
-	case d.records.Get(name).Phase == deploy.Held:
-		return false
+// keepMachines makes the nodes of a configuration those that things are kept of,
+// and forgets what is kept of those that were another machine, or for another
+// purpose. Both who starts and who reloads does that before anybody is answered
+// by the new inventory.
+func (d *daemon) keepMachines(cfg *config.Config) error {
+	if err := d.machines.Keep(cfg.Inventory, d.forget); err != nil {
+		return fmt.Errorf("nodes that are other machines than they were: %w", err)
 	}
-	before, _ := old.Inventory.Role(was.Role)
-	after, _ := new.Inventory.Role(is.Role)
-	return slices.ContainsFunc(changes(was, is), func(k admin.KeyChange) bool { return k.Key == "role" || slices.Contains(hardware, k.Key) }) ||
-		(before.Install == nil) != (after.Install == nil)
-}
-
-// forgetMoved forgets what is kept of the nodes that are not what they were.
-func (d *daemon) forgetMoved(old, new *config.Config) error {
-	var errs []error
-	for _, n := range old.Inventory.Nodes() {
-		if d.anew(old, new, n.Name) {
-			errs = append(errs, d.forget(n.Name))
-		}
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // forget forgets all that is kept of the machine that a node was. Its timeline
 // is history, and stays.
-func (d *daemon) forget(name string) error {
+func (d *daemon) forget(name string, stays bool) error {
+	was := d.records.Get(name).Phase
 	ended, err := d.media.Revoke(name)
-	err = errors.Join(err, d.removeImages(ended), d.records.Forget(name), d.agents.Forget(name), d.hosts.Apply([]store.Change{{Key: []byte(name)}}), d.forgetReports(name))
+	err = errors.Join(err, d.removeImages(ended), d.records.Forget(name, stays), d.agents.Forget(name), d.hosts.Apply([]store.Change{{Key: []byte(name)}}), d.forgetReports(name))
 	d.pulse.Forget(name)
 	d.lines.HangUp(name)
 	d.clouds.forget(name)
 	d.firmware.forget(name)
+	if err == nil {
+		d.log.Info("node is another machine than it was: its deployment is forgotten", "node", name, "was", was.String(), "gone", !stays)
+	}
 	return err
 }
 

@@ -82,8 +82,8 @@ func (d *daemon) draft() (*config.Draft, [sha256.Size]byte, error) {
 // error the old one stays: what is kept of a node must not become that of
 // another machine.
 func (d *daemon) enforceLocked(cfg *config.Config, sum [sha256.Size]byte) error {
-	if err := d.forgetMoved(d.config(), cfg); err != nil {
-		return fmt.Errorf("deployments of nodes that changed: %w", err)
+	if err := d.keepMachines(cfg); err != nil {
+		return err
 	}
 	d.sum = sum
 	d.level.Set(cfg.Log.Level)
