@@ -75,7 +75,7 @@ func bmcStatusCommand() *cobra.Command {
 func powerCommand(want bmc.Power) *cobra.Command {
 	var s bmcSite
 	var yes bool
-	cmd := &cobra.Command{
+	cmd := fleetCommand(&cobra.Command{
 		Use:   want.String() + " NODES [flags]",
 		Short: map[bmc.Power]string{bmc.On: "Turn machines on", bmc.Off: "Turn machines off at once", bmc.Cycle: "Turn machines off and on"}[want],
 		Long: map[bmc.Power]string{
@@ -84,17 +84,13 @@ func powerCommand(want bmc.Power) *cobra.Command {
 			bmc.Cycle: "Turns machines off at once and on again. Those that are off are turned on.",
 		}[want],
 		Example: "  bootctl bmc power " + want.String() + " ncn-m002 --yes",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s.confirm = func(bmcs []bmc.BMC) error {
-				return confirmed(cmd, yes, fmt.Sprintf("power %v of %s", want, strings.Join(nodesOf(bmcs), ", ")))
-			}
-			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
-				changed, err := b.SetPower(ctx, want)
-				return bmcOutcome{Changed: changed, Did: "power " + want.String()}, err
-			}, printDone)
-		},
+	}, &s, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+		changed, err := b.SetPower(ctx, want)
+		return bmcOutcome{Changed: changed, Did: "power " + want.String()}, err
+	})
+	s.confirm = func(bmcs []bmc.BMC) error {
+		return confirmed(cmd, yes, fmt.Sprintf("power %v of %s", want, strings.Join(nodesOf(bmcs), ", ")))
 	}
-	s.flags(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it without asking")
 	return cmd
 }
@@ -102,20 +98,16 @@ func powerCommand(want bmc.Power) *cobra.Command {
 func bootOnceCommand(from bmc.Device, where string) *cobra.Command {
 	var s bmcSite
 	var legacy bool
-	cmd := &cobra.Command{
+	cmd := fleetCommand(&cobra.Command{
 		Use:   from.String() + " NODES [flags]",
 		Short: "Boot from " + where + " at the next boot",
 		Long: `Makes machines boot from ` + where + ` at their next boot, and only then. Many
 BMCs forget it when no power command follows within a minute.`,
 		Example: "  bootctl bmc boot-once " + from.String() + " ncn-m002 && bootctl bmc power cycle ncn-m002 --yes",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
-				err := b.BootOnce(ctx, from, legacy)
-				return bmcOutcome{Changed: err == nil, Did: "boots once from " + from.String()}, err
-			}, printDone)
-		},
-	}
-	s.flags(cmd)
+	}, &s, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+		err := b.BootOnce(ctx, from, legacy)
+		return bmcOutcome{Changed: err == nil, Did: "boots once from " + from.String()}, err
+	})
 	cmd.Flags().BoolVar(&legacy, "legacy", false, "boot as a BIOS does, not by UEFI")
 	return cmd
 }
@@ -180,19 +172,15 @@ Another image is taken out first.`,
 
 func ejectCommand() *cobra.Command {
 	var s bmcSite
-	cmd := &cobra.Command{
+	cmd := fleetCommand(&cobra.Command{
 		Use:     "eject NODES [flags]",
 		Short:   "Take the image out of the virtual CD drive",
 		Long:    "Takes the image out of the virtual CD drive, if there is one.",
 		Example: "  bootctl bmc media eject 'ncn-*'",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
-				changed, err := b.EjectMedia(ctx)
-				return bmcOutcome{Changed: changed, Did: "ejected"}, err
-			}, printDone)
-		},
-	}
-	s.flags(cmd)
+	}, &s, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+		changed, err := b.EjectMedia(ctx)
+		return bmcOutcome{Changed: changed, Did: "ejected"}, err
+	})
 	s.overRedfish(cmd)
 	return cmd
 }
@@ -207,11 +195,7 @@ func (s *bmcSite) waitForLeases(cmd *cobra.Command, limit time.Duration, failed 
 	err = s.await(cmd, inv, s.chosen, limit, func([]string) {})
 	var late *bmc.MissingError
 	if failed == nil && errors.As(err, &late) {
-		code := cli.Partial
-		if len(late.Nodes) == len(s.chosen) {
-			code = cli.Failure
-		}
-		return cli.Error{Err: err, Code: code, Hint: "bootctl bmc status shows which BMCs do not use DHCP; --wait waits longer"}
+		return cli.Error{Err: err, Code: partial(len(s.chosen) - len(late.Nodes)), Hint: "bootctl bmc status shows which BMCs do not use DHCP; --wait waits longer"}
 	}
 	if failed != nil && err != nil {
 		cli.Tell(program, cmd.ErrOrStderr(), err.Error())

@@ -221,19 +221,15 @@ func bmcDetachCommand() *cobra.Command {
 		Short:   "Take the image of bmc attach out of the virtual CD drive",
 		Long:    "Takes the image out of the virtual CD drive, if there is one, and has the daemon end it: whoever has its URL can read it no more.",
 		Example: "  bootctl bmc detach edge-01",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctl := client(cmd)
-			return fleet(cmd, &s, args, true, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
-				had, err := ctl.WithdrawMedium(ctx, b.Node)
-				if err != nil {
-					return bmcOutcome{}, &bmc.Error{Node: b.Node, Host: b.Host, Step: "end image", Err: explained(err)}
-				}
-				ejected, err := b.EjectMedia(ctx)
-				return bmcOutcome{Changed: had || ejected, Did: "detached"}, err
-			}, printDone)
-		},
 	}
-	s.flags(cmd)
+	fleetCommand(cmd, &s, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {
+		had, err := client(cmd).WithdrawMedium(ctx, b.Node)
+		if err != nil {
+			return bmcOutcome{}, &bmc.Error{Node: b.Node, Host: b.Host, Step: "end image", Err: explained(err)}
+		}
+		ejected, err := b.EjectMedia(ctx)
+		return bmcOutcome{Changed: had || ejected, Did: "detached"}, err
+	})
 	s.overRedfish(cmd)
 	return cmd
 }

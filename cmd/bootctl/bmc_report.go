@@ -26,9 +26,19 @@ type bmcOutcome struct {
 	Did     string `json:"-"` // what to say when it changed
 }
 
+// A work is what is done with one BMC.
+type work func(context.Context, bmc.BMC) (bmcOutcome, error)
+
+// fleetCommand makes cmd do work with the BMCs of NODES, which must be named,
+// and say what that changed.
+func fleetCommand(cmd *cobra.Command, s *bmcSite, do work) *cobra.Command {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return fleet(cmd, s, args, true, do, printDone) }
+	s.flags(cmd)
+	return cmd
+}
+
 // fleet does the work with the BMCs that args stand for and reports.
-func fleet(cmd *cobra.Command, s *bmcSite, args []string, needed bool,
-	work func(context.Context, bmc.BMC) (bmcOutcome, error), print func(io.Writer, []bmcOutcome) error) error {
+func fleet(cmd *cobra.Command, s *bmcSite, args []string, needed bool, do work, print func(io.Writer, []bmcOutcome) error) error {
 	bmcs, err := s.pick(cmd, args, needed)
 	if err != nil {
 		return err
@@ -38,7 +48,7 @@ func fleet(cmd *cobra.Command, s *bmcSite, args []string, needed bool,
 			return err
 		}
 	}
-	list, errs := outcomes(bmc.Each(cmd.Context(), bmcs, s.parallel, work))
+	list, errs := outcomes(bmc.Each(cmd.Context(), bmcs, s.parallel, do))
 	s.chosen = map[string]bool{}
 	for _, o := range list {
 		if o.Error == "" {
@@ -82,10 +92,7 @@ func fleetError(errs []error, n int) error {
 	if err == nil {
 		return nil
 	}
-	e := cli.Error{Err: err, Code: cli.Partial}
-	if len(errs) == n {
-		e.Code = cli.Failure
-	}
+	e := cli.Error{Err: err, Code: partial(n - len(errs))}
 	switch {
 	case errors.Is(err, bmc.ErrNoPassword):
 		e.Hint = "export IPMI_PASSWORD, or name a file with --password-file"

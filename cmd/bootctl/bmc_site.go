@@ -180,13 +180,7 @@ func (s *bmcSite) inventory(cmd *cobra.Command) (*node.Inventory, error) {
 func chooseTargets(targets []bmc.Target, patterns []node.Pattern, self string) (chosen []bmc.Target, err error) {
 	hit := make([]bool, len(patterns))
 	for _, t := range targets {
-		match := len(patterns) == 0
-		for i, p := range patterns {
-			if p.Match(t.Node) {
-				match, hit[i] = true, true
-			}
-		}
-		if match {
+		if picked(patterns, hit, t.Node) {
 			chosen = append(chosen, t)
 		}
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 	"time"
@@ -26,6 +28,46 @@ func client(cmd *cobra.Command) *admin.Client {
 		panic("bootctl: no --socket flag: " + err.Error())
 	}
 	return admin.NewClient(socket)
+}
+
+// A question is what a command asks the daemon, and how people are shown what it
+// answers. With --json it is printed as it is.
+type question[T any] struct {
+	ask  func(cmd *cobra.Command, args []string) (T, error)
+	show func(w io.Writer, answer T) error
+	bad  func(answer T) error // what the answer says is wrong, once it is shown; nil: nothing ever is
+	json string               // what --json prints, in words; empty: a JSON list
+}
+
+// command makes cmd ask the question.
+func (q question[T]) command(cmd *cobra.Command) *cobra.Command {
+	var asJSON bool
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print "+cmp.Or(q.json, "a JSON list"))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		answer, err := q.ask(cmd, args)
+		if err != nil {
+			return explained(err)
+		}
+		show := q.show
+		if asJSON {
+			show = func(w io.Writer, answer T) error { return printJSON(w, answer) }
+		}
+		if err := show(cmd.OutOrStdout(), answer); err != nil || q.bad == nil {
+			return err
+		}
+		return q.bad(answer)
+	}
+	return cmd
+}
+
+// of asks about a machine under each of its spellings.
+func of[T any](machine string, ask func(name string) (T, error)) (answer T, err error) {
+	for _, name := range spellings(machine) {
+		if answer, err = ask(name); !errors.Is(err, admin.ErrUnknown) {
+			return answer, err
+		}
+	}
+	return answer, fmt.Errorf("%q: %w", machine, err)
 }
 
 // explained adds the remedy to what can go wrong between us and the daemon.

@@ -19,9 +19,14 @@ func dhcpCommand() *cobra.Command {
 }
 
 func probeCommand() *cobra.Command {
-	var asJSON bool
 	var ifname string
-	cmd := &cobra.Command{
+	cmd := question[[]admin.Probe]{
+		ask: func(cmd *cobra.Command, _ []string) ([]admin.Probe, error) {
+			return client(cmd).Probe(cmd.Context(), ifname)
+		},
+		show: printProbes,
+		bad:  trouble,
+	}.command(&cobra.Command{
 		Use:   "probe [flags]",
 		Short: "Show every DHCP server that answers a machine that boots",
 		Long: `Has the daemon ask for an address on its interfaces, as the PXE firmware of a
@@ -35,23 +40,8 @@ what to boot; bootd made no offer; or it is a proxy, and nobody offers an
 address.`,
 		Example: "  bootctl dhcp probe --interface eth1",
 		Args:    cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := client(cmd).Probe(cmd.Context(), ifname)
-			if err != nil {
-				return explained(err)
-			}
-			show := printProbes
-			if asJSON {
-				show = func(w io.Writer, list []admin.Probe) error { return printJSON(w, list) }
-			}
-			if err := show(cmd.OutOrStdout(), list); err != nil {
-				return err
-			}
-			return trouble(list)
-		},
-	}
+	})
 	cmd.Flags().StringVar(&ifname, "interface", "", "ask on this `interface` only")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
 	return cmd
 }
 

@@ -40,7 +40,7 @@ func imageShowCommand() *cobra.Command {
 		Long: `Reads an ISO 9660 image, and shows of which family of systems it is, which of its
 files become kernel, initrd and root file system, what was baked into it, and
 the kernel arguments that nodes get where their role has none. Changes nothing.`,
-		Example: "  bootctl image show palette-edge-installer.iso", Args: exactly(1),
+		Example: "  bootctl image show palette-edge-installer.iso", Args: cli.Args("IMAGE.iso"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		image, closeImage, err := openImage(args[0], asISO)
@@ -152,7 +152,7 @@ What was baked into the image, such as user-data and content bundles, is in none
 of these files. With --as-iso the whole image is kept, and nodes boot from it as
 from a CD: each holds all of it in memory.`,
 		Example: "  bootctl image import palette-edge-installer.iso --role edge --release 4.5.8 --dry-run",
-		Args:    exactly(1),
+		Args:    cli.Args("IMAGE.iso"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&i.place, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {

@@ -43,7 +43,7 @@ keeps (bootctl image import --as-iso), with the main document of the node's
 payload in it as the file --as. It boots from CD where the other one does. This
 needs xorriso.`,
 		Example: "  bootctl iso ncn-w001 --kind site --output ncn-w001.iso\n  bootctl iso ncn-w001 --kind install --from palette-edge-installer.iso",
-		Args:    oneNode,
+		Args:    cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := m.check(); err != nil {
 				return cli.UsageError(cmd, err)
@@ -87,7 +87,7 @@ func (m *isoMaker) run(ctx context.Context, stdout io.Writer, name string) error
 	if err != nil {
 		return err
 	}
-	if same(output, m.from) {
+	if sameFile(output, m.from) {
 		return fmt.Errorf("--output: %q is the image of --from", output)
 	}
 	write := m.site
@@ -103,13 +103,6 @@ func (m *isoMaker) run(ctx context.Context, stdout io.Writer, name string) error
 	}
 	_, err = fmt.Fprintf(stdout, "%s: %s image of %s, %s\n", output, m.kind, name, size(info.Size()))
 	return err
-}
-
-// same reports whether two paths are of one file.
-func same(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // outsideRoot refuses a file that the boot plane would serve, by whatever name

@@ -110,7 +110,7 @@ func showCommand() *cobra.Command {
 		Short:   "Show all that is known of a lease",
 		Long:    "Shows the leases of an address or a machine, in force or not.",
 		Example: "  bootctl leases show 10.1.1.107",
-		Args:    one("an address, MAC address or node"),
+		Args:    cli.Args("an address, MAC address or node"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := lease.Of(args[0])
 			if err != nil {
@@ -135,19 +135,6 @@ func showCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object per line")
 	return cmd
-}
-
-// one refuses any number of arguments but one, which is what.
-func one(what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch len(args) {
-		case 0:
-			return cli.UsageError(cmd, errors.New(what+" is missing"))
-		case 1:
-			return nil
-		}
-		return cli.UsageError(cmd, fmt.Errorf("%q is not expected here", args[1]))
-	}
 }
 
 func explainedLease(err error, which string) error {
@@ -195,21 +182,13 @@ func clock(t time.Time) string {
 
 // distance is how far a moment is, as people say it.
 func distance(t, now time.Time) string {
-	if !t.After(now) {
-		return ago(t, now)
-	}
-	d := t.Sub(now)
 	switch {
 	case t.Equal(lease.Never):
 		return "never"
-	case d < time.Minute:
-		return fmt.Sprintf("in %ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("in %dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("in %dh", int(d.Hours()))
+	case t.After(now):
+		return "in " + roughly(t.Sub(now))
 	}
-	return fmt.Sprintf("in %dd", int(d.Hours()/24))
+	return ago(t, now)
 }
 
 func leaseTable(w io.Writer) *cli.Table {
@@ -244,7 +223,7 @@ A machine that is still there keeps using its address until it renews, and then
 asks for a new lease. For an address that is declined, somebody should have
 looked who uses it.`,
 		Example: "  bootctl leases release 10.1.1.107",
-		Args:    one("an address, MAC address or node"),
+		Args:    cli.Args("an address, MAC address or node"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := lease.Of(args[0]); err != nil {
 				return cli.UsageError(cmd, err)
@@ -282,12 +261,7 @@ when its lease ends. An address that the machine could not have got is refused:
 one outside the pools, reserved or in use. For an address of its own, give the
 node an address: in the configuration.`,
 		Example: "  bootctl leases add 52:54:00:aa:bb:07 10.1.1.107 --duration 2h",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return cli.UsageError(cmd, errors.New("a MAC address and an IP address are wanted"))
-			}
-			return nil
-		},
+		Args:    cli.Args("MAC", "ADDRESS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := request(args[0], args[1], duration)
 			if err != nil {

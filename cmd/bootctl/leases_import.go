@@ -29,7 +29,7 @@ a machine has the address already, the later end counts. A lease that the
 server could not have given is refused: each such line is named with the
 reason, and the status is 3. Leases are committed a thousand at a time.`,
 		Example: "  bootctl leases import /var/lib/misc/dnsmasq.leases --format dnsmasq --dry-run",
-		Args:    one("a file"),
+		Args:    cli.Args("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := lease.ParseFormat(format)
 			if err != nil {

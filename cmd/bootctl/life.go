@@ -87,26 +87,19 @@ func printDeployment(w io.Writer, r deploy.Record, l admin.Life, now time.Time) 
 	}
 	switch {
 	case !l.Heartbeat.IsZero():
-		fmt.Fprintf(w, "heartbeat: %s%s\n", ago(l.Heartbeat, now), of(", ", silent(l)))
+		fmt.Fprintf(w, "heartbeat: %s%s\n", ago(l.Heartbeat, now), after(", ", silent(l)))
 	case r.Beats:
-		fmt.Fprintf(w, "heartbeat: none since bootd was started%s\n", of(", ", silent(l)))
+		fmt.Fprintf(w, "heartbeat: none since bootd was started%s\n", after(", ", silent(l)))
 	}
 	if a := l.Agent; a != (deploy.Agent{}) {
 		fmt.Fprintf(w, "agent: %s system, host name %s, version %s, registered %s\n", a.Boot, cli.Printable(dash(a.Hostname)), cli.Printable(dash(a.Version)), ago(a.Since, now))
 	}
 }
 
-func of(prefix, s string) string {
-	if s == "" {
-		return ""
-	}
-	return prefix + s
-}
-
 // until is a moment to come, as people say it.
 func until(then, now time.Time) string {
-	if d := then.Sub(now); d > 0 {
-		return "in " + roughly(d)
+	if then.After(now) {
+		return distance(then, now)
 	}
 	return "over"
 }

@@ -148,7 +148,7 @@ func linksShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "show [GENERATION] [flags]", Short: "Show what a generation links, the last one unless said",
-		Example: "  bootctl links show 3", Args: atMost(1),
+		Example: "  bootctl links show 3", Args: cli.Args("[GENERATION]"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := genArg(cmd, args, 0, 0)
@@ -197,7 +197,7 @@ func linksDiffCommand() *cobra.Command {
 		Use: "diff [FROM [TO]] [flags]", Short: "Show what changed between two generations",
 		Long: `Shows the nodes that two generations link differently: the last two, or FROM
 and the last one, or FROM and TO.`,
-		Example: "  bootctl links diff 3 5", Args: atMost(2),
+		Example: "  bootctl links diff 3 5", Args: cli.Args("[FROM]", "[TO]"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		from, err := genArg(cmd, args, 0, -1)
@@ -247,7 +247,7 @@ func linksRollbackCommand() *cobra.Command {
 generation, so that a second rollback takes the first one back. Nodes that the
 generation does not have stay as they are. A node whose release is gone stays
 too, and is an error.`,
-		Example: "  bootctl links rollback --dry-run", Args: atMost(1),
+		Example: "  bootctl links rollback --dry-run", Args: cli.Args("[GENERATION]"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := genArg(cmd, args, 0, -1)

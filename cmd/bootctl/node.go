@@ -33,27 +33,17 @@ is on disk and in force when it is reported.`,
 }
 
 func nodeListCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return question[[]admin.Node]{
+		ask:  func(cmd *cobra.Command, _ []string) ([]admin.Node, error) { return client(cmd).Nodes(cmd.Context()) },
+		show: printNodes,
+	}.command(&cobra.Command{
 		Use:   "list [flags]",
 		Short: "List the nodes and where they are written",
 		Long: `Lists the nodes in the order of the configuration, with the files and lines
 where they are written. bootctl status tells how they stand.`,
 		Example: "  bootctl node list",
 		Args:    cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := client(cmd).Nodes(cmd.Context())
-			switch {
-			case err != nil:
-				return explained(err)
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), list)
-			}
-			return printNodes(cmd.OutOrStdout(), list)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
-	return cmd
+	})
 }
 
 func printNodes(w io.Writer, list []admin.Node) error {
@@ -84,44 +74,44 @@ func macsShort(macs []node.MAC) string {
 }
 
 func nodeShowCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return question[shownNode]{ask: askNode, show: showNode, json: "a JSON object"}.command(&cobra.Command{
 		Use:     "show NODE [flags]",
 		Short:   "Show a node and where each of its keys comes from",
 		Long:    "Shows what the inventory says of a node, with the file and line that each key\ncounts from; what has none is of its role, or a default. Below it, how far its\ndeployment is, and what its system says of itself.",
 		Example: "  bootctl node show ncn-w001",
-		Args:    one("NODE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			list, err := client(cmd).Nodes(cmd.Context())
-			if err != nil {
-				return explained(err)
-			}
-			i := slices.IndexFunc(list, func(n admin.Node) bool { return n.Name == args[0] })
-			if i < 0 {
-				return cli.Hint(fmt.Errorf("there is no node %q", args[0]), "bootctl node list shows the nodes, bootctl status other machines too")
-			}
-			dep, err := client(cmd).Deployment(cmd.Context(), args[0])
-			switch {
-			case err != nil:
-				return explained(err)
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), struct {
-					admin.Node
-					Deployment admin.Deployment `json:"deployment"`
-				}{list[i], dep})
-			}
-			if err := showNode(cmd.OutOrStdout(), &list[i]); err != nil {
-				return err
-			}
-			printDeployment(cmd.OutOrStdout(), dep.Record, dep.Life, time.Now())
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
-	return cmd
+		Args:    cli.Args("NODE"),
+	})
 }
 
-func showNode(w io.Writer, n *admin.Node) error {
+// A shownNode is all that is known of a node.
+type shownNode struct {
+	admin.Node
+	Deployment admin.Deployment `json:"deployment"`
+}
+
+func askNode(cmd *cobra.Command, args []string) (n shownNode, err error) {
+	list, err := client(cmd).Nodes(cmd.Context())
+	if err != nil {
+		return n, err
+	}
+	i := slices.IndexFunc(list, func(n admin.Node) bool { return n.Name == args[0] })
+	if i < 0 {
+		return n, cli.Hint(fmt.Errorf("there is no node %q", args[0]), "bootctl node list shows the nodes, bootctl status other machines too")
+	}
+	n.Node = list[i]
+	n.Deployment, err = client(cmd).Deployment(cmd.Context(), args[0])
+	return n, err
+}
+
+func showNode(w io.Writer, n shownNode) error {
+	if err := showKeys(w, &n.Node); err != nil {
+		return err
+	}
+	printDeployment(w, n.Deployment.Record, n.Deployment.Life, time.Now())
+	return nil
+}
+
+func showKeys(w io.Writer, n *admin.Node) error {
 	var macs, tags []string
 	for _, m := range n.MACs {
 		macs = append(macs, m.String())
@@ -210,7 +200,7 @@ func nodeAddCommand() *cobra.Command {
 keys have the rules of the configuration file. bootctl set-links then links what
 it boots. A node that is there already, just so, is left alone.`,
 		Example: "  bootctl node add ncn-w004 --role kubernetes --mac 52:54:00:aa:bb:04 --mac 52:54:00:aa:bb:05 --address 10.1.0.14 --tag rack=r12",
-		Args:    one("NODE"),
+		Args:    cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case e.role == "":
@@ -246,7 +236,7 @@ that a machine answers on.
 
 A second call with the same arguments changes nothing.`,
 		Example: "  bootctl node replace ncn-w001 --mac 52:54:00:aa:bb:11 --bmc-mac 52:54:00:cc:dd:11 --dry-run",
-		Args:    one("NODE"),
+		Args:    cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(e.macs) == 0 {
 				return cli.UsageError(cmd, errors.New("--mac is missing"))
@@ -271,7 +261,7 @@ configuration file is removed there. The machine is unknown from then on. Its
 boot directory stays until bootctl links prune. A node that is booting just now
 is not removed.`,
 		Example: "  bootctl node remove ncn-w004 --dry-run",
-		Args:    one("NODE"),
+		Args:    cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change, err := client(cmd).RemoveNode(cmd.Context(), args[0], force, e.dry)
 			return e.report(cmd, "removed", change, err)

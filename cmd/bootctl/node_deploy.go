@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -87,12 +86,7 @@ func nodeLogCommand() *cobra.Command {
 		Long: `Shows the last text that a node sent with each of POST /checkin/failed and
 POST /checkin/report. Secrets of its payload are replaced by their names.`,
 		Example: "  bootctl node log edge-02",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return cli.UsageError(cmd, errors.New("log takes one node"))
-			}
-			return nil
-		},
+		Args:    cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dep, err := client(cmd).Deployment(cmd.Context(), args[0])
 			if err != nil {
@@ -117,28 +111,20 @@ func printReports(w io.Writer, list []admin.NodeReport, now time.Time) error {
 
 // orderCommand completes a command that gives an order for nodes.
 func orderCommand(o *admin.Order, cmd *cobra.Command, do string) *cobra.Command {
-	var asJSON bool
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return cli.UsageError(cmd, errors.New("NODES is missing, such as ncn-m[001-003],ncn-s*"))
 		}
 		return nil
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		o.Do, o.Nodes = do, strings.Join(args, ",")
-		list, err := client(cmd).Order(cmd.Context(), *o)
-		if err != nil {
-			return explained(err)
-		}
-		if asJSON {
-			err = printJSON(cmd.OutOrStdout(), list)
-		} else {
-			err = printMoved(cmd.OutOrStdout(), cmd.ErrOrStderr(), list)
-		}
-		return cmp.Or(err, movedVerdict(list))
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
-	return cmd
+	return question[[]admin.Moved]{
+		ask: func(cmd *cobra.Command, args []string) ([]admin.Moved, error) {
+			o.Do, o.Nodes = do, strings.Join(args, ",")
+			return client(cmd).Order(cmd.Context(), *o)
+		},
+		show: func(w io.Writer, list []admin.Moved) error { return printMoved(w, cmd.ErrOrStderr(), list) },
+		bad:  movedVerdict,
+	}.command(cmd)
 }
 
 // printMoved prints a line for each node that was moved.
@@ -169,10 +155,10 @@ func movedVerdict(list []admin.Moved) error {
 			bad++
 		}
 	}
-	switch {
-	case bad == 0:
+	switch bad {
+	case 0:
 		return nil
-	case bad == len(list):
+	case len(list):
 		return fmt.Errorf("nothing was done for any of %d nodes", bad)
 	}
 	return cli.Error{Err: fmt.Errorf("nothing was done for %d of %d nodes", bad, len(list)), Code: cli.Partial}

@@ -13,7 +13,6 @@ import (
 
 	"bootd/deploy/lint"
 	"bootd/deploy/payload"
-	"bootd/internal/admin"
 	"bootd/internal/cli"
 	"bootd/internal/config"
 	"bootd/internal/node"
@@ -28,14 +27,6 @@ func payloadCommand() *cobra.Command {
 
 func configFlag(cmd *cobra.Command, p *place) {
 	cmd.Flags().StringVar(&p.config, "config", defaultConfig, "read nodes and roles from this `FILE`")
-}
-
-// oneNode is the rule for commands that take the name of a node.
-func oneNode(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return cli.UsageError(cmd, errors.New(cmd.Name()+" takes one node"))
-	}
-	return nil
 }
 
 func payloadCheckCommand() *cobra.Command {
@@ -196,7 +187,7 @@ install is what it gets when it boots from the network, --stage site what the
 first boot of its installed system gets.`,
 		Example: `  bootctl payload render ncn-w001 --config bootd.yaml
   bootctl payload render edge-01 --stage site`,
-		Args: oneNode,
+		Args: cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"boot", "install", "site"}, stage) {
 				return cli.UsageError(cmd, fmt.Errorf("--stage: %q is not one of boot, install, site", stage))
@@ -245,8 +236,7 @@ func renderPayload(w io.Writer, c *config.Config, name, stage string, wipe bool)
 }
 
 func payloadLogCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return question[[]timeline.Event]{ask: payloadLog, show: printPayloadLog, json: "a JSON list of events"}.command(&cobra.Command{
 		Use:   "log NODE [flags]",
 		Short: "Show who asked for the documents of a node, and when",
 		Long: `Shows each request for a document of the node that the timeline still has: when,
@@ -255,29 +245,12 @@ document; "failed" one that could not be made or did not arrive as a whole; "gon
 a ticket that was used or has expired; "foreign" a request of somebody else;
 "unknown" a ticket that there is not.`,
 		Example: "  bootctl payload log ncn-w001",
-		Args:    oneNode,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			list, err := payloadLog(cmd, args[0])
-			switch {
-			case err != nil:
-				return explained(err)
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), list)
-			}
-			return printPayloadLog(cmd.OutOrStdout(), list)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list of events")
-	return cmd
+		Args:    cli.Args("NODE"),
+	})
 }
 
-func payloadLog(cmd *cobra.Command, machine string) (list []timeline.Event, err error) {
-	for _, name := range spellings(machine) {
-		if list, err = client(cmd).PayloadLog(cmd.Context(), name); !errors.Is(err, admin.ErrUnknown) {
-			return list, err
-		}
-	}
-	return list, fmt.Errorf("%q: %w", machine, err)
+func payloadLog(cmd *cobra.Command, args []string) ([]timeline.Event, error) {
+	return of(args[0], func(name string) ([]timeline.Event, error) { return client(cmd).PayloadLog(cmd.Context(), name) })
 }
 
 func printPayloadLog(w io.Writer, list []timeline.Event) error {

@@ -62,7 +62,7 @@ func releasePinCommand() *cobra.Command {
 says. Where NAME is the name of both, --node or --role says which is meant. The
 pin of a node counts more than that of its role. It takes effect with the next
 bootctl set-links.`,
-		Example: "  bootctl release pin ncn-m001 1.2.3", Args: exactly(2),
+		Example: "  bootctl release pin ncn-m001 1.2.3", Args: cli.Args("NAME", "RELEASE"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&p.place, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
@@ -143,7 +143,7 @@ func releaseUnpinCommand() *cobra.Command {
 		Long: `Takes the pin of the node or the role of that name back. Where both are pinned,
 --node or --role says which is meant. It takes effect with the next bootctl
 set-links.`,
-		Example: "  bootctl release unpin ncn-m001", Args: exactly(1),
+		Example: "  bootctl release unpin ncn-m001", Args: cli.Args("NAME"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&p.place, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {

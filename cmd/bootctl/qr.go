@@ -26,7 +26,7 @@ installed.
 
 Who has the URL and the PIN can claim the machine for a site, once.`,
 		Example: "  bootctl qr edge-01\n  bootctl qr edge-01 --png edge-01.png",
-		Args:    oneNode,
+		Args:    cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, _, err := claim.ParseServer(server); server != "" && err != nil {
 				return cli.UsageError(cmd, fmt.Errorf("--server: %w", err))
@@ -51,13 +51,8 @@ Who has the URL and the PIN can claim the machine for a site, once.`,
 }
 
 // claimOf asks for the claim of a machine by each way its name is spelled.
-func claimOf(cmd *cobra.Command, machine, server string) (offer admin.ClaimOffer, err error) {
-	for _, name := range spellings(machine) {
-		if offer, err = client(cmd).Claim(cmd.Context(), name, server); err == nil {
-			return offer, nil
-		}
-	}
-	return offer, fmt.Errorf("%q: %w", machine, err)
+func claimOf(cmd *cobra.Command, machine, server string) (admin.ClaimOffer, error) {
+	return of(machine, func(name string) (admin.ClaimOffer, error) { return client(cmd).Claim(cmd.Context(), name, server) })
 }
 
 func printQR(w io.Writer, offer admin.ClaimOffer) error {
@@ -88,8 +83,12 @@ func writePNG(w io.Writer, path string, offer admin.ClaimOffer) error {
 }
 
 func registrationCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return question[[]admin.EdgeHost]{
+		ask: func(cmd *cobra.Command, _ []string) ([]admin.EdgeHost, error) {
+			return client(cmd).Registrations(cmd.Context())
+		},
+		show: printRegistrations,
+	}.command(&cobra.Command{
 		Use:   "registration [flags]",
 		Short: "Show how edge hosts are called, as predicted and as they say",
 		Long: `Shows for each node the edge host id that it will have in Palette, from its
@@ -97,19 +96,7 @@ SMBIOS UUID and its user-data, and the one that it reported with the check-in
 "registered". To register is the host's own act: bootd shows what it says.`,
 		Example: "  bootctl registration",
 		Args:    cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := client(cmd).Registrations(cmd.Context())
-			switch {
-			case err != nil:
-				return explained(err)
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), list)
-			}
-			return printRegistrations(cmd.OutOrStdout(), list)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
-	return cmd
+	})
 }
 
 func printRegistrations(w io.Writer, list []admin.EdgeHost) error {

@@ -185,26 +185,6 @@ func releaseGroupCommand() *cobra.Command {
 	return cmd
 }
 
-// exactly wants the arguments that Use names.
-func exactly(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return cli.UsageError(cmd, fmt.Errorf("%d arguments are wanted: %s", n, cmd.Use))
-		}
-		return nil
-	}
-}
-
-// atMost wants no more arguments than n.
-func atMost(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > n {
-			return cli.UsageError(cmd, fmt.Errorf("%q is not expected here", args[n]))
-		}
-		return nil
-	}
-}
-
 // roleArg finds the role that an argument names.
 func roleArg(c *config.Config, name string) (node.Role, error) {
 	role, ok := c.Inventory.Role(name)
@@ -239,7 +219,7 @@ without) or a tar on standard input. Its files say which release it is. The
 release appears when all of it is there, was read and is what it should be, with
 a manifest of sizes and SHA-256; whatever goes wrong before leaves nothing.`,
 		Example: "  bootctl release import kubernetes /mnt/1.2.3\n  ssh other tar -cC /var/www/ephemeral/data/k8s 1.2.3 | bootctl release import kubernetes -",
-		Args:    exactly(2),
+		Args:    cli.Args("ROLE", "DIR, TAR or -"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
@@ -335,7 +315,7 @@ func releaseVerifyCommand() *cobra.Command {
 	var p place
 	cmd := &cobra.Command{
 		Use: "verify [ROLE [RELEASE]] [flags]", Short: "Read releases and compare them with their manifests",
-		Example: "  bootctl release verify kubernetes 1.2.3", Args: atMost(2),
+		Example: "  bootctl release verify kubernetes 1.2.3", Args: cli.Args("[ROLE]", "[RELEASE]"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
@@ -436,7 +416,7 @@ func releaseRemoveCommand() *cobra.Command {
 		Use: "remove ROLE RELEASE [flags]", Short: "Remove a release that nobody needs",
 		Long: `Removes a release. One that a node boots or is pinned to, or that one of the last
 three generations links, is refused.`,
-		Example: "  bootctl release remove kubernetes 1.2.3", Args: exactly(2),
+		Example: "  bootctl release remove kubernetes 1.2.3", Args: cli.Args("ROLE", "RELEASE"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {

@@ -151,19 +151,17 @@ func (p place) writer(cmd *cobra.Command, tree *links.Tree) (writer, error) {
 		return alone{tree}, nil
 	case err != nil:
 		return nil, explained(err)
-	case !h.Writes || !sameDir(h.Root, tree.Root().Name()):
+	case !h.Writes || !sameFile(h.Root, tree.Root().Name()):
 		return alone{tree}, nil
 	}
 	return daemon, nil
 }
 
-func sameDir(a, b string) bool {
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
+// sameFile reports whether two paths are of one file or directory.
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // setLinks is the command with its flags and its environment.

@@ -99,7 +99,7 @@ func upgradeStatusCommand() *cobra.Command {
 		Short:   "Show how the last upgrade of each role stands",
 		Long:    "Shows how the last upgrade of a role, or of each, stands, and each of its nodes.",
 		Example: "  bootctl upgrade status\n  bootctl upgrade status kubernetes --follow",
-		Args:    atMost(1),
+		Args:    cli.Args("[ROLE]"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		list, err := client(cmd).Upgrades(cmd.Context())
@@ -155,24 +155,21 @@ put back get another chance, unless --skip-failed leaves them where they are.`,
 // steerCommand makes cmd have the daemon do what to the upgrade of a role, or
 // something else with a flag, and show it then.
 func steerCommand(cmd *cobra.Command, what, flag, instead, usage string) *cobra.Command {
-	var other, asJSON bool
-	cmd.Args = exactly(1)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if other {
-			what = instead
-		}
-		r, err := client(cmd).Steer(cmd.Context(), args[0], what)
-		switch {
-		case err != nil:
-			return explained(err)
-		case asJSON:
-			return printJSON(cmd.OutOrStdout(), r)
-		}
-		return printUpgrades(cmd.OutOrStdout(), []rollout.Rollout{r}, time.Now())
-	}
+	var other bool
+	cmd.Args = cli.Args("ROLE")
 	cmd.Flags().BoolVar(&other, flag, false, usage)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return question[rollout.Rollout]{
+		ask: func(cmd *cobra.Command, args []string) (rollout.Rollout, error) {
+			if other {
+				what = instead
+			}
+			return client(cmd).Steer(cmd.Context(), args[0], what)
+		},
+		show: func(w io.Writer, r rollout.Rollout) error {
+			return printUpgrades(w, []rollout.Rollout{r}, time.Now())
+		},
+		json: "one JSON object",
+	}.command(cmd)
 }
 
 // warnOf tells what an upgrade will not do, or not well.

@@ -13,8 +13,14 @@ import (
 )
 
 func validateCommand() *cobra.Command {
-	var all, asJSON bool
-	cmd := &cobra.Command{
+	var all bool
+	cmd := question[[]admin.Validation]{
+		ask: func(cmd *cobra.Command, args []string) ([]admin.Validation, error) {
+			return client(cmd).Validations(cmd.Context(), strings.Join(args, ""))
+		},
+		show: printValidations,
+		bad:  invalid,
+	}.command(&cobra.Command{
 		Use:   "validate NODE|--all [flags]",
 		Short: "Show whether the systems of nodes are as their roles expect",
 		Long: `Shows what nodes said of themselves, beside what validate: of their roles
@@ -25,26 +31,14 @@ its first boot or by hand.
 The exit status is 3 when something is not as expected, or a node has not said
 anything.`,
 		Example: "  bootctl validate edge-01\n  bootctl validate --all",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case all && len(args) > 0 || !all && len(args) != 1:
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all && len(args) > 0 || !all && len(args) != 1 {
 				return cli.UsageError(cmd, errors.New("validate takes one node, or --all"))
-			case all:
-				args = []string{""}
 			}
-			list, err := client(cmd).Validations(cmd.Context(), args[0])
-			if err != nil {
-				return explained(err)
-			}
-			print := printValidations
-			if asJSON {
-				print = func(w io.Writer, list []admin.Validation) error { return printJSON(w, list) }
-			}
-			return errors.Join(print(cmd.OutOrStdout(), list), invalid(list))
+			return nil
 		},
-	}
+	})
 	cmd.Flags().BoolVar(&all, "all", false, "all nodes whose roles expect something")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
 	return cmd
 }
 

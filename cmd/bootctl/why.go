@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -14,8 +13,11 @@ import (
 )
 
 func whyCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return question[admin.Story]{
+		ask:  func(cmd *cobra.Command, args []string) (admin.Story, error) { return find(cmd, args[0]) },
+		show: func(w io.Writer, s admin.Story) error { return printStory(w, s, time.Now()) },
+		json: "one JSON object",
+	}.command(&cobra.Command{
 		Use:   "why NODE [flags]",
 		Short: "Tell the story of a machine's last boot and where it stopped",
 		Long: `Tells every step of the last boot of a node, with the time since its first one,
@@ -23,35 +25,13 @@ where it stopped and what to look at, and what the node will be told at its
 next boot and why. A machine that is not in the inventory is named by its MAC
 address.`,
 		Example: "  bootctl why ncn-m002",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return cli.UsageError(cmd, errors.New("why takes one node"))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			story, err := find(cmd, args[0])
-			if err != nil {
-				return explained(err)
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), story)
-			}
-			return printStory(cmd.OutOrStdout(), story, time.Now())
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+		Args:    cli.Args("NODE"),
+	})
 }
 
-// find asks for the story of a machine under each of its spellings.
-func find(cmd *cobra.Command, machine string) (story admin.Story, err error) {
-	for _, name := range spellings(machine) {
-		if story, err = client(cmd).Story(cmd.Context(), name); !errors.Is(err, admin.ErrUnknown) {
-			return story, err
-		}
-	}
-	return story, fmt.Errorf("%q: %w", machine, err)
+// find asks for the story of a machine.
+func find(cmd *cobra.Command, machine string) (admin.Story, error) {
+	return of(machine, func(name string) (admin.Story, error) { return client(cmd).Story(cmd.Context(), name) })
 }
 
 func printStory(w io.Writer, s admin.Story, now time.Time) error {

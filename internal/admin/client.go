@@ -55,19 +55,13 @@ func (c *Client) Probe(ctx context.Context, ifname string) (list []Probe, err er
 // Story asks for the last boot of a machine. The error wraps ErrUnknown when
 // there is no such machine.
 func (c *Client) Story(ctx context.Context, machine string) (s Story, err error) {
-	if strings.Trim(machine, ".") == "" || strings.Contains(machine, "/") {
-		return s, ErrUnknown // no name, and as a path it would lead elsewhere
-	}
-	return s, c.get(ctx, "/v1/story/"+url.PathEscape(machine), &s)
+	return s, c.getOf(ctx, "/v1/story/", machine, &s)
 }
 
 // PayloadLog asks who asked for the documents of a machine. The error wraps
 // ErrUnknown when there is no such machine.
 func (c *Client) PayloadLog(ctx context.Context, machine string) (list []timeline.Event, err error) {
-	if strings.Trim(machine, ".") == "" || strings.Contains(machine, "/") {
-		return nil, ErrUnknown
-	}
-	return list, c.get(ctx, "/v1/payload/"+url.PathEscape(machine), &list)
+	return list, c.getOf(ctx, "/v1/payload/", machine, &list)
 }
 
 // Unreadable asks which of these files and directories the daemon cannot read.
@@ -108,6 +102,15 @@ func (c *Client) Watch(ctx context.Context, visit func(timeline.Event) error) er
 
 func (c *Client) get(ctx context.Context, path string, v any) error {
 	return c.call(ctx, http.MethodGet, path, nil, v)
+}
+
+// getOf gets what is below a path of a name.
+func (c *Client) getOf(ctx context.Context, path, name string, v any) error {
+	path, err := pathOf(path, name)
+	if err != nil {
+		return err
+	}
+	return c.get(ctx, path, v)
 }
 
 // pathOf appends a name to a path. One that would lead elsewhere is nobody's.

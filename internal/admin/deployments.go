@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"bootd/deploy"
@@ -88,8 +86,5 @@ func (c *Client) Order(ctx context.Context, o Order) (list []Moved, err error) {
 // Deployment asks how far the deployment of a node is. The error wraps
 // ErrUnknown when there is no such node.
 func (c *Client) Deployment(ctx context.Context, node string) (d Deployment, err error) {
-	if strings.Trim(node, ".") == "" || strings.Contains(node, "/") {
-		return d, ErrUnknown
-	}
-	return d, c.get(ctx, "/v1/deployments/"+url.PathEscape(node), &d)
+	return d, c.getOf(ctx, "/v1/deployments/", node, &d)
 }

@@ -52,13 +52,22 @@ func UsageError(cmd *cobra.Command, err error) error {
 	return Error{err, Usage, "see " + cmd.CommandPath() + " --help"}
 }
 
-// NoArgs refuses arguments that are no flags.
-func NoArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return UsageError(cmd, fmt.Errorf("%q is not expected here", args[0]))
+// Args wants the arguments of these names, in their order. One in brackets may
+// be left out, with those after it.
+func Args(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch n := len(args); {
+		case n > len(names):
+			return UsageError(cmd, fmt.Errorf("%q is not expected here", args[len(names)]))
+		case n < len(names) && !strings.HasPrefix(names[n], "["):
+			return UsageError(cmd, errors.New(names[n]+" is missing"))
+		}
+		return nil
 	}
-	return nil
 }
+
+// NoArgs refuses arguments that are no flags.
+func NoArgs(cmd *cobra.Command, args []string) error { return Args()(cmd, args) }
 
 // Exclusive makes it a mistake to give two flags of cmd together. It sets
 // cmd.PreRunE.

@@ -109,6 +109,27 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+func TestArgs(t *testing.T) {
+	for _, tt := range []struct {
+		names, args []string
+		want        string
+	}{
+		{nil, nil, ""},
+		{nil, []string{"a"}, `"a" is not expected here`},
+		{[]string{"ROLE", "RELEASE"}, []string{"a", "b"}, ""},
+		{[]string{"ROLE", "RELEASE"}, []string{"a"}, "RELEASE is missing"},
+		{[]string{"ROLE", "RELEASE"}, nil, "ROLE is missing"},
+		{[]string{"[FROM]", "[TO]"}, []string{"1"}, ""},
+		{[]string{"[FROM]", "[TO]"}, []string{"1", "2", "3"}, `"3" is not expected here`},
+	} {
+		err := cli.Args(tt.names...)(&cobra.Command{Use: "p"}, tt.args)
+		var e cli.Error
+		if got := fmt.Sprint(err); tt.want == "" && err != nil || tt.want != "" && (got != tt.want || !errors.As(err, &e) || e.Code != cli.Usage) {
+			t.Errorf("%v for %v: got %v, want %q", tt.args, tt.names, err, tt.want)
+		}
+	}
+}
+
 // Help begins with usage, ends with an example, and goes to standard output.
 func TestHelp(t *testing.T) {
 	for _, args := range []string{"--help", "help"} {
