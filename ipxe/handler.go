@@ -412,7 +412,7 @@ func (h *handler) autoexec(w *meter, c *call) error {
 		return refuse(http.StatusNotFound, "%q: no such file", c.path)
 	}
 	begin := time.Now()
-	sendScript(w, Autoexec(c.server))
+	sendScript(w, Autoexec(c.server, h.retries()))
 	h.record(c, h.event(c, w, begin, timeline.HTTP), w.err)
 	return nil
 }

@@ -148,9 +148,16 @@ func EntryURL(server string) string {
 
 // Autoexec returns the script that iPXE 2.0 on UEFI looks for beside its own
 // binary. It leads to the entry URL without a second DHCP exchange; where that
-// does not work, autoboot asks DHCP.
-func Autoexec(server string) []byte {
-	return []byte("#!ipxe\nchain --autofree --replace " + EntryURL(server) + " || autoboot\n")
+// does not work, because the port of the switch is deaf when iPXE opens the
+// NIC, it waits and asks as the script of a machine that is to boot, and gives
+// up after as many rounds.
+func Autoexec(server string, retries int) []byte {
+	v := view{Script: Script{Server: server, Retries: retries, Decision: deploy.Decision{Action: deploy.Boot}}, Again: EntryURL(server)}
+	b, err := v.execute("autoexec")
+	if err != nil || !serverRule.MatchString(server) {
+		return Trouble(server, "the server has no address of its own")
+	}
+	return b
 }
 
 // CheckArgs reports what is wrong with a kernel arguments template, so that a

@@ -1,6 +1,7 @@
 package ipxe
 
 import (
+	"bytes"
 	"flag"
 	"slices"
 	"strings"
@@ -57,12 +58,13 @@ var settings = strings.NewReplacer(
 	"${serial:uristring}", "", "${manufacturer}", "", "${product}", "", "${buildarch}", "",
 	"${platform}", "", "${errno:hexraw}", "", "${bootd-wait}", "", "${bootd-asks}", "",
 	"${bootd-nic}", "", "${bootd-step}", "", "${bootd-err}", "", "${bootd-gone}", "", "${bootd-shim}", "",
+	"${bootd-open${bootd-nic}}", "",
 )
 
 // iPXE of 2019 knows these.
 var known = []string{
-	"", "echo", "set", "isset", "iseq", "inc", "goto", "sleep", "imgfree", "imgfetch", "ifconf", "ifclose",
-	"chain", "autoboot", "kernel", "initrd", "boot", "sanboot", "exit",
+	"", "echo", "set", "isset", "iseq", "inc", "goto", "sleep", "imgfree", "imgfetch", "ifconf", "ifclose", "ifopen",
+	"chain", "kernel", "initrd", "boot", "sanboot", "exit",
 	"shim", // not known to iPXE of 2019, and only for the signed one
 }
 
@@ -263,9 +265,11 @@ func TestEntryURL(t *testing.T) {
 }
 
 func TestAutoexec(t *testing.T) {
-	want := "#!ipxe\nchain --autofree --replace http://10.1.1.1/boot/script.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}&serial=${serial:uristring}&fw=${platform} || autoboot\n"
-	if got := string(Autoexec("10.1.1.1")); got != want {
-		t.Errorf("got %q, want %q", got, want)
+	got := Autoexec("10.1.1.1", 3)
+	goldenFile(t, "autoexec.ipxe", got)
+	commands(t, got)
+	if got, want := Autoexec("", 3), Trouble("", ""); !bytes.Equal(got, want) {
+		t.Errorf("without a server: got %q, want %q", got, want)
 	}
 }
 

@@ -198,13 +198,13 @@ func TestLoadersOfMachinesNotHere(t *testing.T) {
 		{m001.MAC.String(), uefi, "0007", "x86_64-sb/snponly-shim.efi", map[string]string{
 			"tftp://10.77.0.1/x86_64-sb/snponly-shim.efi":    "this is x86_64-sb/snponly-shim.efi",
 			"tftp://10.77.0.1/x86_64-sb/snponly.efi":         "this is x86_64-sb/snponly.efi",
-			"tftp://10.77.0.1/x86_64-sb/autoexec.ipxe":       "chain --autofree --replace http://10.77.0.1/boot/script.ipxe?",
+			"tftp://10.77.0.1/x86_64-sb/autoexec.ipxe":       "chain --timeout 30000 --replace --autofree http://10.77.0.1/boot/script.ipxe?",
 			"tftp://10.77.0.1/x86_64-sb/revocations_sku.efi": "",
 			"tftp://10.77.0.1/x86_64-sb/shimx64.efi":         "",
 		}},
 		{m001.MAC.String(), http, "0010", "http://10.77.0.1/boot/x86_64-sb/snponly-shim.efi", map[string]string{
 			"http://10.77.0.1/boot/x86_64-sb/snponly.efi":   "this is x86_64-sb/snponly.efi",
-			"http://10.77.0.1/boot/x86_64-sb/autoexec.ipxe": "chain --autofree --replace http://10.77.0.1/boot/script.ipxe?",
+			"http://10.77.0.1/boot/x86_64-sb/autoexec.ipxe": "chain --timeout 30000 --replace --autofree http://10.77.0.1/boot/script.ipxe?",
 		}},
 		{m001.MAC.String(), uefi, "000b", "arm64-sb/snponly-shim.efi", nil},
 		{m001.MAC.String(), bios, "0000", "undionly.kpxe", nil}, // a BIOS knows no shim

@@ -211,16 +211,25 @@ func (s *site) bootctl(args ...string) string {
 	return string(out)
 }
 
-// line waits for a line on a console.
-func (s *site) line(c interface {
+// A console is what prints lines.
+type console interface {
 	WaitFor(ctx context.Context, re *regexp.Regexp) (lab.Line, error)
-}, pattern string) string {
+}
+
+// line waits for a line on a console.
+func (s *site) line(c console, pattern string) string {
+	s.t.Helper()
+	return s.wait(c, pattern).Text
+}
+
+// wait waits for a line on a console, and tells when it came.
+func (s *site) wait(c console, pattern string) lab.Line {
 	s.t.Helper()
 	l, err := c.WaitFor(lab.Deadline(s.t), regexp.MustCompile(pattern))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return l.Text
+	return l
 }
 
 // wantBooted waits until a guest reports, on its own console, which release it
@@ -344,7 +353,7 @@ func TestSecureBootRefusesUnsigned(t *testing.T) {
 	s.line(g, `failed to load Boot0001 "UEFI PXEv4.*Access Denied`)
 	s.line(s.daemon, `msg=dhcp-discover .*stage=uefi-http`)
 	out := s.bootctl("why", m001.Name)
-	for _, want := range []string{"failed: the firmware loaded snponly.efi and did not start it", "Secure Boot refuses unsigned loaders"} {
+	for _, want := range []string{"failed: the firmware loaded snponly.efi, which was not heard of, and tried its next boot option", "Secure Boot refuses unsigned loaders"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("why: got\n%swant it to contain %q", out, want)
 		}
@@ -413,32 +422,39 @@ func (s *site) reload() {
 
 // A machine waits while the server is gone: it tries each NIC, says what is
 // wrong with it, and boots from the one that reaches the server when that is
-// back. One machine has a NIC without a cable before the other, the other one
-// the network driver of a BIOS.
+// back. One machine has two other NICs first, without a cable and without an
+// answer. The other one has the network driver of a BIOS, and a switch that
+// does spanning tree each time the NIC is opened anew.
 func TestServerGoneAndBack(t *testing.T) {
 	for _, tt := range []struct {
 		fw     lab.Firmware
 		loader string
-		nic    string
-	}{{lab.UEFI, "ipxe", "net1"}, {lab.BIOSLoader, "", "net0"}} {
+		port   lab.Port
+		says   []string
+	}{
+		{lab.UEFI, "ipxe", lab.PortFast, []string{`net0: no-link: iPXE error 380861`, `net1: no-address: iPXE error`, `trying net2 52:54:00:aa:bb:01`}},
+		{lab.BIOSLoader, "", lab.STP, []string{`net0: no-address: iPXE error`, `net0 has link: asking DHCP in 30 s`}},
+	} {
 		t.Run(tt.fw.String(), func(t *testing.T) {
 			t.Parallel()
 			held := m001
 			held.Boot, held.Loader = "hold", tt.loader
 			s := newSite(t, 1, held)
 			m := machine(held, tt.fw)
-			m.Idle = tt.nic == "net1"
+			m.Idle, m.Silent = tt.loader == "ipxe", tt.loader == "ipxe"
 			g := s.Boot(t, m)
 			s.line(g, `held by the administrator`)
+			if tt.port != lab.PortFast {
+				g.ReplugAt(t, `^bootd: trying net`, tt.port)
+			}
 			s.daemon.Kill()
 			s.line(g, `bootd: no script from 10\.77\.0\.1: iPXE error`)
-			if m.Idle {
-				s.line(g, `bootd: net0: no-address: iPXE error`)
-			}
-			s.line(g, `bootd: trying `+tt.nic+` 52:54:00:aa:bb:01`)
 			s.Nodes[0].Boot = "release"
 			s.writeConfig()
 			s.start()
+			for _, want := range tt.says {
+				s.line(g, `^bootd: `+want)
+			}
 			s.wantBooted(g, m001, "1.2.3")
 		})
 	}

@@ -33,7 +33,7 @@ func (d *daemon) openTFTP(plane *ipxe.Server, server, peer netip.Addr, name stri
 	if _, mac := d.identify(peer); mac.IsZero() {
 		return nil, fs.ErrNotExist
 	}
-	return text{bytes.NewReader(ipxe.Autoexec(at))}, nil
+	return text{bytes.NewReader(ipxe.Autoexec(at, d.config().Retries))}, nil
 }
 
 // text is a file in memory.

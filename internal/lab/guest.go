@@ -52,7 +52,9 @@ type Machine struct {
 	Screen   bool      // it has a screen, and its firmware shows itself there: see Guest.Screenshot
 	Resets   bool      // a reset starts it anew, where it else ends
 	Memory   int       // MiB; zero: 512
+	Port     Port      // of the switch, which its NIC is plugged into; zero: PortFast
 	Idle     bool      // before its NIC it has one of another kind without a cable, which only ipxe.efi has a driver for
+	Silent   bool      // and another one of that kind, with a cable that leads to nobody
 }
 
 // A Guest is a Machine that was powered on. Its Console is the serial port,
@@ -60,7 +62,9 @@ type Machine struct {
 type Guest struct {
 	*Proc
 	Machine Machine
+	net     *Net
 	dir     string
+	tap     string
 }
 
 // Screenshot writes what is on the screen to a PNG file.
@@ -86,7 +90,7 @@ poweroff
 // PowerOn starts a machine on the segment. A machine ends by powering itself
 // off, by Kill, or with the Net.
 func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
-	dir, command, err := n.Command(ctx, m)
+	tap, dir, command, err := n.prepare(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -100,25 +104,29 @@ func (n *Net) PowerOn(ctx context.Context, m Machine) (*Guest, error) {
 			return nil, err
 		}
 	}
-	return &Guest{Proc: p, Machine: m, dir: dir}, nil
+	return &Guest{Proc: p, Machine: m, net: n, dir: dir, tap: tap}, nil
 }
 
 // Command puts a machine on the segment and leaves it to somebody else, such as
 // its BMC, to power it on: that is to run the command in dir, within the
 // namespace.
 func (n *Net) Command(ctx context.Context, m Machine) (dir string, command []string, err error) {
+	_, dir, command, err = n.prepare(ctx, m)
+	return dir, command, err
+}
+
+func (n *Net) prepare(ctx context.Context, m Machine) (tap, dir string, command []string, err error) {
 	accel, err := Accelerator(ctx)
 	if err != nil {
-		return "", nil, err
+		return "", "", nil, err
 	}
-	tap, err := n.tap()
-	if err != nil {
-		return "", nil, err
+	if tap, err = n.tap(ctx, m.Port); err != nil {
+		return "", "", nil, err
 	}
 	if dir, err = os.MkdirTemp(n.Dir, m.Name+"-"); err != nil {
-		return "", nil, err
+		return "", "", nil, err
 	}
-	return dir, append([]string{"qemu-system-x86_64"}, m.args(accel, tap)...), firmwareFiles(m.Firmware, dir)
+	return tap, dir, append([]string{"qemu-system-x86_64"}, m.args(accel, tap)...), firmwareFiles(m.Firmware, dir)
 }
 
 // monitor is QEMU's control socket.
@@ -230,8 +238,10 @@ func (m Machine) args(accel, tap string) []string {
 		args = append(args, "-machine", "graphics=on", "-vga", "std")
 	}
 	if m.Idle {
-		args = append(args,
-			"-netdev", "hubport,id=idle,hubid=0", "-device", "e1000,netdev=idle,romfile=,mac=52:54:00:1d:1e:00")
+		args = append(args, other("idle", 0)...)
+	}
+	if m.Silent {
+		args = append(args, other("silent", 1)...)
 	}
 	for i, file := range m.Disks {
 		args = append(args, "-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", i, file),
@@ -244,6 +254,14 @@ func (m Machine) args(accel, tap string) []string {
 	return append(args,
 		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no",
 		"-device", nic)
+}
+
+// other returns the arguments for a NIC at a hub of its own.
+func other(name string, hub int) []string {
+	return []string{
+		"-netdev", fmt.Sprintf("hubport,id=%s,hubid=%d", name, hub),
+		"-device", fmt.Sprintf("e1000,netdev=%s,romfile=,mac=52:54:00:1d:1e:%02x", name, hub),
+	}
 }
 
 // base returns the arguments that every machine has: no display, no disk, and

@@ -59,7 +59,7 @@ func Missing() error {
 		return errors.New("lab: needs root to make network namespaces and taps")
 	}
 	var lack []string
-	for _, tool := range []string{"ip", "qemu-system-x86_64", "mksquashfs", "busybox", "cpio", "xz", "dpkg-deb", "apt-get", "dracut"} {
+	for _, tool := range []string{"ip", "qemu-system-x86_64", "mksquashfs", "busybox", "cpio", "xz", "dpkg-deb", "apt-get", "dracut", "ovs-vswitchd", "ovsdb-server", "ovs-vsctl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			lack = append(lack, tool)
 		}

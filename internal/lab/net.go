@@ -102,13 +102,13 @@ func (n *Net) port(kind string) string {
 	return fmt.Sprintf("%s%d", kind, n.ports)
 }
 
-// tap makes a bridge port for a virtual machine.
-func (n *Net) tap() (string, error) {
+// tap makes the port of a virtual machine.
+func (n *Net) tap(ctx context.Context, p Port) (string, error) {
 	name := n.port("tap")
-	return name, n.ip(
-		"tuntap add dev "+name+" mode tap",
-		"link set "+name+" master "+Bridge+" up",
-	)
+	if err := n.ip("tuntap add dev " + name + " mode tap"); err != nil {
+		return "", err
+	}
+	return name, n.plug(ctx, name, p)
 }
 
 // Client makes a namespace with one interface, eth0, on the bridge: a machine

@@ -2,8 +2,10 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +71,30 @@ func (n *Net) Boot(t testing.TB, m Machine) *Guest {
 		}
 	})
 	return g
+}
+
+// ReplugAt plugs the machine into another port each time that it prints a line
+// that matches, as a switch sees it of a NIC that resets its link. In the
+// machine the link stays up.
+func (g *Guest) ReplugAt(t testing.TB, pattern string, p Port) {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	replug := func(l Line) error {
+		if !re.MatchString(l.Text) {
+			return nil
+		}
+		if err := g.net.ip("link set " + g.tap + " down"); err != nil {
+			return err
+		}
+		return g.net.plug(t.Context(), g.tap, p)
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.Follow(t.Context(), replug) }()
+	t.Cleanup(func() {
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
 }
 
 // BootTime bounds one boot, however slow the machine.

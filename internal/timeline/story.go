@@ -51,7 +51,7 @@ func Tell(events []Event, now time.Time) Story {
 	own := slices.DeleteFunc(slices.Clone(boot), func(e Event) bool { return !e.ofMachine() })
 	if len(own) == 0 {
 		return Story{Events: append([]Event{}, boot...), Outcome: Unseen, Stopped: "nothing was ever seen of this machine",
-			Hint: "is it powered on, set to boot from the network, and on a VLAN this server listens on?"}
+			Hint: "is it powered on, set to boot from the network, on a VLAN this server listens on, and at a switch port that forwards at once?"}
 	}
 	s := judge(byLatest(own), now)
 	s.Events, s.Last = boot, lastSeen(own)
@@ -79,7 +79,7 @@ func judge(steps []Event, now time.Time) Story {
 	case e.Err != "":
 		return Story{Outcome: Failed, Stopped: failure(e), Hint: failureHint(e)}
 	case refused(steps) != nil:
-		return Story{Outcome: Failed, Stopped: "the firmware loaded " + refused(steps).File + " and did not start it, but tried its next boot option", Hint: notStarted}
+		return Story{Outcome: Failed, Stopped: "the firmware loaded " + refused(steps).File + ", which was not heard of, and tried its next boot option", Hint: notStarted}
 	case nothingToLoad(e):
 		return Story{Outcome: Failed, Stopped: who(e) + " was given nothing to load" + of(": ", e.Detail),
 			Hint: "is the loader of its architecture in the directory that loaders: of the configuration names?"}
@@ -324,14 +324,14 @@ func ackHint(stage Stage) string {
 }
 
 // notStarted is the usual cause of a loader that was sent and did nothing.
-const notStarted = "the firmware did not start it: Secure Boot refuses unsigned loaders (choose another with loader: in the configuration); check the architecture too"
+const notStarted = "Secure Boot refuses unsigned loaders (choose another with loader: in the configuration); a switch port with spanning tree or LACP lets no DHCP through when the loader opens the NIC anew; check the architecture too"
 
 func fileHint(file string) string {
 	switch base := path.Base(short(file)); {
 	case base == "rootfs":
 		return "the root file system was sent, and the system did not check in: see its console"
 	case base == "kernel", base == "initrd.img.xz":
-		return "kernel and initrd must fit the machine's memory and architecture: see its console"
+		return "kernel and initrd must fit the machine's memory and architecture, and the switch port must let the DHCP of the initrd through: see its console"
 	case isLoader(base):
 		return notStarted
 	}
