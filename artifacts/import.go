@@ -150,19 +150,36 @@ func (i Import) stage(ctx context.Context, need int64, fill func(add func(string
 
 // room reports a full disk before hours of copying.
 func room(root *os.Root, dir string, need int64) error {
+	if have, known := free(root, dir); known && have < need {
+		return fmt.Errorf("%s: %d bytes are free, the release has %d: %w", dir, have, need, unix.ENOSPC)
+	}
+	return nil
+}
+
+// Free returns how many bytes are free where the release goes, whether or not
+// its directory is there yet; false: its file system does not tell.
+func (i Import) Free() (bytes int64, known bool) {
+	dir := path.Join(DataDir, i.Role.Dir)
+	for dir != "." {
+		if _, err := i.Root.Stat(dir); err == nil {
+			break
+		}
+		dir = path.Dir(dir)
+	}
+	return free(i.Root, dir)
+}
+
+func free(root *os.Root, dir string) (bytes int64, known bool) {
 	d, err := root.Open(dir)
 	if err != nil {
-		return err
+		return 0, false
 	}
 	defer d.Close()
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(d.Fd()), &st); err != nil {
-		return nil // a file system that does not tell
+		return 0, false
 	}
-	if have := int64(st.Bavail) * st.Bsize; have < need {
-		return fmt.Errorf("%s: %d bytes are free, the release has %d: %w", dir, have, need, unix.ENOSPC)
-	}
-	return nil
+	return int64(st.Bavail) * st.Bsize, true
 }
 
 // copy writes one file, durable and with the mode that servers need.

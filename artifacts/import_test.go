@@ -264,6 +264,11 @@ func TestImportOnAFullDisk(t *testing.T) {
 	if left := visible(t, root); left != nil {
 		t.Errorf("left behind: %q", left)
 	}
+	for _, role := range []node.Role{k8s, {Dir: "not/there/yet"}} {
+		if free, known := (artifacts.Import{Root: root, Role: role}).Free(); !known || free > 64<<10 {
+			t.Errorf("%s: got %d bytes free, %v, want those of the small file system", role.Dir, free, known)
+		}
+	}
 }
 
 func TestImportStops(t *testing.T) {

@@ -165,7 +165,7 @@ from a CD: each holds all of it in memory.`,
 	f.StringVar(&i.release, "release", "", "`ID` of the release; default: the name of the image without .iso")
 	f.StringVar(&i.sum, "sha256", "", "SHA-256 of the image, in hex or in a `FILE` as sha256sum writes it")
 	f.BoolVar(&i.asISO, "as-iso", false, "keep the whole image, with what is baked in")
-	f.BoolVar(&i.dryRun, "dry-run", false, "read and check all, and import nothing")
+	f.BoolVar(&i.dryRun, "dry-run", false, "read and check all, say whether there is room, and import nothing")
 	f.BoolVar(&i.json, "json", false, "print one JSON object")
 	return cmd
 }
@@ -177,6 +177,8 @@ type importedImage struct {
 	DryRun  bool            `json:"dry_run"` // nothing was imported
 	Image   shownImage      `json:"image"`
 	Sets    []artifacts.Set `json:"sets"`
+	Free    *int64          `json:"free,omitempty"` // bytes, where it would go; only of a dry run
+	Fits    *bool           `json:"fits,omitempty"` // as free, where the file system tells
 }
 
 func (i imageImport) run(cmd *cobra.Command, c *config.Config, tree *links.Tree, name string) error {
@@ -201,12 +203,33 @@ func (i imageImport) run(cmd *cobra.Command, c *config.Config, tree *links.Tree,
 		return err
 	}
 	done := importedImage{Role: role.Name, Release: id, DryRun: i.dryRun, Image: shownImage{image, argsOf(image)}, Sets: []artifacts.Set{}}
-	if !i.dryRun {
-		if done.Sets, err = importImage(cmd, artifacts.Import{Root: tree.Root(), Role: role, Keys: keys}, image, id); err != nil {
-			return importHint(err)
-		}
+	into := artifacts.Import{Root: tree.Root(), Role: role, Keys: keys}
+	if i.dryRun {
+		done.measure(into)
+	} else if done.Sets, err = importImage(cmd, into, image, id); err != nil {
+		return importHint(err)
 	}
 	return i.tell(cmd, role, done)
+}
+
+// measure notes whether there is room.
+func (done *importedImage) measure(into artifacts.Import) {
+	if free, known := into.Free(); known {
+		fits := free >= done.Image.Bytes()
+		done.Free, done.Fits = &free, &fits
+	}
+}
+
+// printRoom says whether there is room, where that is known.
+func (done *importedImage) printRoom(w io.Writer) {
+	if done.Fits == nil {
+		return
+	}
+	word, more := "room", ""
+	if !*done.Fits {
+		word, more = "no room", ": bootctl release prune shows what can go"
+	}
+	fmt.Fprintf(w, "%s: %s free, %s needed%s\n", word, size(*done.Free), size(done.Image.Bytes()), more)
 }
 
 // pickRole returns the role that the release is for.
@@ -312,6 +335,7 @@ func (i imageImport) tell(cmd *cobra.Command, role node.Role, done importedImage
 		word = "would import"
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s: %s, kernel %s, %s\n", word, done.Role, done.Release, image.Family, cmp.Or(image.Kernel, "unknown"), size(image.Bytes()))
+	done.printRoom(cmd.OutOrStdout())
 	for _, b := range image.Baked {
 		fmt.Fprintf(cmd.OutOrStdout(), "baked in: %s (%s, %s)\n", cli.Printable(b.Path), b, size(b.Size))
 	}
