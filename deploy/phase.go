@@ -68,6 +68,7 @@ type Record struct {
 	Release  string    `json:"release,omitempty"` // that was given out last
 	Installs int       `json:"installs,omitempty"`
 	Running  bool      `json:"running,omitempty"` // what was given out last was seen running
+	Loads    int       `json:"loads,omitempty"`   // transfers under way of an installer that is nothing but kernel and initrd
 	Beats    bool      `json:"beats,omitempty"`   // the system that runs sends heartbeats
 
 	Unarmed mark `json:"unarmed,omitzero"` // where disarming leads back to

@@ -46,6 +46,7 @@ func OpenRecords(table Table, moved func(node string, was, is Record)) (*Records
 			// To begin anew could install a machine that runs.
 			return fmt.Errorf("deployment of %q: %w: %v", key, store.ErrDamaged, err)
 		}
+		e.rec = e.rec.recovered()
 		s.all[string(key)] = e
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,6 +84,41 @@ func TestRecordsDamaged(t *testing.T) {
 	}
 }
 
+// What was under way at a crash may have arrived, unless all of it that was for
+// what the node is armed for is known to be cut off.
+func TestRecordsLoadsCrash(t *testing.T) {
+	for ends, want := range map[[2]int]bool{{0, 0}: true, {1, 0}: true, {2, 0}: true, {2, 2}: false, {1, 2}: true} {
+		d := &disk{records: map[string]string{}}
+		s := openRecords(t, d)
+		rules := deploy.RulesOf(edge)
+		see := func(sign deploy.Sign) {
+			t.Helper()
+			if _, _, err := s.Observe(t0, "n1", rules, sign); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ask := func() {
+			t.Helper()
+			if got, err := s.Ask(t0, "n1", rules, decideFor("n1")); err != nil || !got.Install {
+				t.Fatalf("got %+v, %v, want the installer", got, err)
+			}
+		}
+		see(deploy.Sign{Kind: deploy.ToArm})
+		ask()
+		see(deploy.Sign{Kind: deploy.Loading})
+		see(deploy.Sign{Kind: deploy.ToArm, Again: true})
+		ask()
+		see(deploy.Sign{Kind: deploy.Loading})
+		see(deploy.Sign{Kind: deploy.Loading})
+		for _, of := range ends {
+			see(deploy.Sign{Kind: deploy.NotLoaded, Load: of})
+		}
+		if got := openRecords(t, d).Get("n1"); got.Running != want || got.Loads != 0 {
+			t.Errorf("cut off %v: got %+v, want running %v", ends, got, want)
+		}
+	}
+}
+
 // Machines, installers, administrators and crashes in any order: no node gets
 // its installer from two restarts of it without having been armed between
 // them, what was said is never taken back by a crash, site data is only open to
@@ -100,6 +136,56 @@ type machine struct {
 	runs     bool // the installer given last runs
 	given    bool // the installer was given out since it was armed last
 	armedRan bool // an installer ran since it was armed last
+	loads    []load
+}
+
+// A load is a transfer under way of an installer that is nothing but an initrd.
+type load struct {
+	of      int  // Record.Installs when it began
+	arrives bool // as a whole
+	starts  bool // and then the loader starts it
+}
+
+// load begins a transfer, or ends the oldest. What arrives and starts runs
+// before the server knows that all of it was sent.
+func (m *machine) load(t *testing.T, rnd *rand.Rand, s *deploy.Records, now time.Time, name string, rules deploy.Rules) string {
+	if len(m.loads) > 0 && rnd.IntN(2) == 0 {
+		return m.loaded(t, s, now, name, rules, 0)
+	}
+	if !m.given {
+		return "nothing"
+	}
+	_, is, err := s.Observe(now, name, rules, deploy.Sign{Kind: deploy.Loading})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := load{of: is.Installs, arrives: rnd.IntN(3) > 0, starts: rnd.IntN(3) > 0}
+	if l.arrives && l.starts && !m.armedRan && is.Installing() {
+		m.ran++
+		m.armedRan = true
+	}
+	m.loads = append(m.loads, l)
+	return "loading"
+}
+
+// loaded is the end of a transfer. A loader that is still there says that it
+// started nothing.
+func (m *machine) loaded(t *testing.T, s *deploy.Records, now time.Time, name string, rules deploy.Rules, i int) string {
+	l := m.loads[i]
+	m.loads = slices.Delete(m.loads, i, i+1)
+	signs := []deploy.Sign{{Kind: deploy.NotLoaded, Load: l.of}}
+	if l.arrives {
+		signs[0].Kind = deploy.Loaded
+	}
+	if l.arrives && !l.starts && !m.armedRan {
+		signs = append(signs, deploy.Sign{Kind: deploy.NotStarted})
+	}
+	for _, sign := range signs {
+		if _, _, err := s.Observe(now, name, rules, sign); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fmt.Sprint("loaded ", l)
 }
 
 func model(t *testing.T, rnd *rand.Rand) {
@@ -135,7 +221,11 @@ func model(t *testing.T, rnd *rand.Rand) {
 		if rnd.IntN(10) == 0 { // a crash: only the disk is left
 			was := s.Get(name)
 			s = openRecords(t, d)
-			if is := s.Get(name); was.Phase != is.Phase || was.Running != is.Running || was.Wipe != is.Wipe || was.Installs != is.Installs {
+			for _, m := range nodes { // transfers end with it
+				m.loads = nil
+			}
+			runs := was.Running || was.Loads > 0 && was.Installing() // or may run
+			if is := s.Get(name); was.Phase != is.Phase || runs != is.Running || is.Loads != 0 || was.Wipe != is.Wipe || was.Installs != is.Installs {
 				t.Fatalf("step %d: a crash made %+v of %+v", step, is, was)
 			}
 		}
@@ -145,11 +235,15 @@ func model(t *testing.T, rnd *rand.Rand) {
 // act does one random thing and returns what.
 func act(t *testing.T, rnd *rand.Rand, s *deploy.Records, now time.Time, name string, rules deploy.Rules, m *machine) string {
 	kinds := []deploy.SignKind{
-		deploy.KernelSent, deploy.SystemRuns, deploy.SystemRuns, deploy.SaidDone, deploy.SaidDone, deploy.SaidBooted, deploy.SaidFailed, deploy.SaidJoined,
+		deploy.KernelSent, deploy.SystemRuns, deploy.Loading, deploy.Loading, deploy.Loading, deploy.SaidDone, deploy.SaidDone, deploy.SaidBooted, deploy.SaidFailed, deploy.SaidJoined,
 		deploy.Validated, deploy.Invalidated, deploy.SiteGiven, deploy.PowerOff, deploy.Overdue, deploy.ToArm, deploy.ToArm, deploy.ToDisarm, deploy.ToHold, deploy.ToResume, deploy.ToResume,
 	}
 	pick := rnd.IntN(2 * len(kinds))
 	if pick >= len(kinds) {
+		arrived := func(l load) bool { return l.arrives } // known by the time that the machine is back
+		for i := slices.IndexFunc(m.loads, arrived); i >= 0; i = slices.IndexFunc(m.loads, arrived) {
+			m.loaded(t, s, now, name, rules, i)
+		}
 		got, err := s.Ask(now, name, rules, decideFor(name))
 		if err != nil {
 			t.Fatal(err)
@@ -165,6 +259,8 @@ func act(t *testing.T, rnd *rand.Rand, s *deploy.Records, now time.Time, name st
 	}
 	kind := kinds[pick]
 	switch kind {
+	case deploy.Loading:
+		return m.load(t, rnd, s, now, name, rules)
 	case deploy.SystemRuns: // only what was given can run
 		if !m.given {
 			return "nothing"

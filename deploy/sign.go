@@ -17,6 +17,7 @@ type Sign struct {
 	Boot   BootState // for AgentJoined and Beat; empty: not known
 	Wipe   bool      // for ToArm: the disks are to be wiped
 	Again  bool      // for ToArm: even while it installs
+	Load   int       // for Loaded and NotLoaded: Record.Installs when Loading was taken
 }
 
 // A SignKind is what a Sign tells.
@@ -26,6 +27,10 @@ type SignKind uint8
 const (
 	KernelSent  SignKind = iota // the kernel of what it was told to boot was sent to it
 	SystemRuns                  // what it was told to boot runs: it fetched its root file system or a document
+	Loading                     // an installer that is nothing but kernel and initrd begins to be sent to it
+	Loaded                      // that was sent to its end: nothing else shows that it runs
+	NotLoaded                   // it was not
+	NotStarted                  // its loader says that it did not start what it loaded
 	SiteGiven                   // its site data was given out
 	SaidDone                    // the installer says that it is through
 	SaidBooted                  // the system says that it runs
@@ -71,6 +76,8 @@ func (r Record) After(now time.Time, s Sign, rules Rules) (Record, error) {
 		r.Sent = true
 	case SystemRuns:
 		return r.runs(rules), nil
+	case Loading, Loaded, NotLoaded, NotStarted:
+		return r.loads(s, rules), nil
 	case SiteGiven:
 		if r.Phase == Installed {
 			deadline := r.Deadline
@@ -107,6 +114,34 @@ func (r Record) After(now time.Time, s Sign, rules Rules) (Record, error) {
 // a system booted from the network is over with that boot, see Comes.
 func (r Record) runs(rules Rules) Record {
 	r.Running = r.Running || rules.Install != nil && r.Installing() || rules.Install == nil && r.Wipe && r.Boots > 0
+	return r
+}
+
+// loads takes note of how far a node has an installer that nothing but its
+// loading shows. While it is under way a node that asks again has not run it: it
+// would have all of it. After a crash nobody knows, see recovered. What began
+// before the node was armed anew says nothing of what it is told since.
+func (r Record) loads(s Sign, rules Rules) Record {
+	switch {
+	case rules.Install == nil || !r.Installing():
+	case s.Kind == Loading:
+		r.Loads++
+	case s.Kind == NotStarted:
+		r.Running = false
+	case s.Load != r.Installs:
+	default:
+		if r.Loads = max(0, r.Loads-1); s.Kind == Loaded {
+			r = r.runs(rules)
+		}
+	}
+	return r
+}
+
+// recovered returns a record as it counts after a crash: what was being sent
+// may have arrived as a whole, and may run.
+func (r Record) recovered() Record {
+	r.Running = r.Running || r.Loads > 0 && r.Installing()
+	r.Loads = 0
 	return r
 }
 
@@ -252,7 +287,7 @@ func (r Record) arm(now time.Time, s Sign, rules Rules) (Record, error) {
 	}
 	r.Unarmed = r.mark()
 	r = r.to(now, Armed, "armed by the administrator")
-	r.Wipe, r.Running, r.Boots, r.Sent = s.Wipe, false, 0, false
+	r.Wipe, r.Running, r.Boots, r.Sent, r.Loads = s.Wipe, false, 0, false, 0
 	return r, nil
 }
 

@@ -33,12 +33,13 @@ func play(t *testing.T, rules deploy.Rules, script string) (string, deploy.Recor
 		"beat": {Kind: deploy.Beat}, "beat-active": {Kind: deploy.Beat, Boot: deploy.Active}, "beat-recovery": {Kind: deploy.Beat, Boot: deploy.Recovery},
 		"active": {Kind: deploy.AgentJoined, Boot: deploy.Active}, "passive": {Kind: deploy.AgentJoined, Boot: deploy.Passive},
 		"recovery": {Kind: deploy.AgentJoined, Boot: deploy.Recovery}, "livecd": {Kind: deploy.AgentJoined, Boot: deploy.LiveCD}, "agent": {Kind: deploy.AgentJoined, Boot: deploy.BootUnknown},
+		"loading": {Kind: deploy.Loading}, "all": {Kind: deploy.Loaded}, "cut": {Kind: deploy.NotLoaded}, "refused": {Kind: deploy.NotStarted},
 		"disarm": {Kind: deploy.ToDisarm}, "hold": {Kind: deploy.ToHold, Detail: "rack is hot"}, "resume": {Kind: deploy.ToResume},
 	}
 	role := node.Role{Name: "edge", Install: rules.Install, LoopLimit: rules.Loop}
 	var r deploy.Record
 	var trace []string
-	now := t0
+	now, load := t0, 0
 	for word := range strings.FieldsSeq(script) {
 		now = now.Add(time.Minute)
 		said := ""
@@ -61,7 +62,12 @@ func play(t *testing.T, rules deploy.Rules, script string) (string, deploy.Recor
 			now = now.Add(d)
 			r, _ = r.After(now, deploy.Sign{Kind: deploy.Overdue}, rules)
 		default:
-			next, err := r.After(now, signs[word], rules)
+			sign := signs[word]
+			sign.Load = load
+			next, err := r.After(now, sign, rules)
+			if sign.Kind == deploy.Loading {
+				load = next.Installs
+			}
 			if errors.Is(err, deploy.ErrNotNow) {
 				said = "refused"
 			} else if err != nil {
@@ -92,6 +98,14 @@ func TestRecord(t *testing.T) {
 		{"the installer comes back without a word", callback, "arm ask runs ask ask", "armed installing:install installing failed:hold failed:hold", "the installer was seen running, and the machine came back without a word that it is through"},
 		{"coming back is its word", restart, "arm ask runs ask", "armed installing:install installing installed:local", "the installer was seen running, and the machine came back"},
 		{"it never ran, so coming back is no word", restart, "arm ask ask", "armed installing:install installing:install", "told to boot the installer"},
+		{"nothing but an initrd: sent to its end, it runs", restart, "arm ask loaded loading all ask", "armed installing:install installing installing installing installed:local", "the installer was seen running, and the machine came back"},
+		{"nothing but an initrd, and a callback that does not come", callback, "arm ask loading all ask ask", "armed installing:install installing installing failed:hold failed:hold", "the installer was seen running, and the machine came back without a word that it is through"},
+		{"nothing but an initrd, and power-off", installs(node.DonePowerOff, node.ReadyCheckedIn), "arm ask loading off all off", "armed installing:install installing installing installing installed", "its BMC says that it is off"},
+		{"nothing but an initrd, cut off, so coming back is no word", restart, "arm ask loading cut ask loading all ask", "armed installing:install installing installing installing:install installing installing installed:local", "the installer was seen running, and the machine came back"},
+		{"nothing but an initrd, and the cable was pulled", restart, "arm ask loading ask cut ask", "armed installing:install installing installing:install installing installing:install", "told to boot the installer"},
+		{"nothing but an initrd, which its loader does not start", restart, "arm ask loading all refused ask", "armed installing:install installing installing installing installing:install", "told to boot the installer"},
+		{"an initrd that was sent before the node was armed anew", restart, "arm ask loading again ask all ask", "armed installing:install installing armed installing:install installing installing:install", "told to boot the installer"},
+		{"netboot: an initrd says nothing", netboots, "ask loading all refused booted ask", "configuring:boot configuring configuring configuring ready configuring:boot", "told to boot release 1.2.3"},
 		{"power-off", installs(node.DonePowerOff, node.ReadyCheckedIn), "arm ask off runs off", "armed installing:install installing installing installed", "its BMC says that it is off"},
 		{"power-off is no word where a callback is", callback, "arm ask runs off", "armed installing:install installing installing", "told to boot the installer"},
 		{"late word", callback, "arm ask runs +2h done ask", "armed installing:install installing failed installed installed:local", "the installer said so"},

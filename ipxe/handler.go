@@ -66,8 +66,10 @@ type Server struct {
 	// check-ins only become events.
 	CheckIn func(CheckIn) error
 	// Sending is told of a file of a boot directory before its first byte is
-	// sent to an address; on an error none is. Nil: nobody wants to know.
-	Sending func(addr netip.Addr, file string) error
+	// sent to an address; on an error none is. The function that it returns is
+	// told whether all of what was asked for was sent; nil: nobody wants to
+	// know. Nil: the same.
+	Sending func(addr netip.Addr, file string) (sent func(whole bool), err error)
 	// Redact takes the secrets of a node out of a text that it sent. Nil: there
 	// are none.
 	Redact func(nodeName, text string) string
@@ -452,7 +454,15 @@ func (h *handler) transfer(w *meter, c *call) error {
 	}
 	defer f.Close()
 	if h.Sending != nil && c.kind == nodeFile && c.Method != http.MethodHead {
-		if err := h.Sending(c.addr, c.path); err != nil {
+		sent, err := h.Sending(c.addr, c.path)
+		if err != nil {
+			return err
+		}
+		if sent != nil {
+			whole := false
+			defer func() { sent(whole) }()
+			err := serveFile(w, c.Request, c.file, f)
+			whole = err == nil && w.err == nil
 			return err
 		}
 	}

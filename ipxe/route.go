@@ -85,6 +85,13 @@ func isCheckIn(name string) bool {
 
 const kernelName = "kernel"
 
+// IsInitrd reports whether a file of a boot directory is the initrd.
+func IsInitrd(name string) bool { return name == initrdName }
+
+// NotStarted reports whether a step that a loader says went wrong means that it
+// did not start what it was told to boot.
+func NotStarted(step string) bool { return step == "kernel" || step == "initrd" || step == "start" }
+
 // IsRootfs reports whether a file of a boot directory is the root file system.
 func IsRootfs(name string) bool {
 	return name == "rootfs" || name == "squashfs.img" || isTyped(name) || strings.HasSuffix(name, ".squashfs") && !strings.HasPrefix(name, ".")

@@ -148,7 +148,7 @@ func (d *daemon) observe(e *timeline.Event) {
 	if who, _ := d.identify(e.Addr); who == "" || who != e.Node {
 		return
 	}
-	if n, ok := d.world.Load().inv.ByName(e.Node); kind == deploy.SystemRuns && ok && waitsForDocuments(n) && e.Step != timeline.Payload && d.records.Get(e.Node).Installing() {
+	if n, ok := d.world.Load().inv.ByName(e.Node); ok && !d.shows(n, kind, e) {
 		return
 	}
 	if _, _, err := d.sign(e.Node, deploy.Sign{Kind: kind}); err != nil && !errors.Is(err, deploy.ErrNotNow) {
@@ -156,17 +156,58 @@ func (d *daemon) observe(e *timeline.Event) {
 	}
 }
 
+// shows reports whether a step shows of this node what it shows of others: an
+// installer that waits for its documents does not run before it has them, and
+// only of one that is nothing but an initrd is it known that it did not start.
+func (d *daemon) shows(n *node.Node, kind deploy.SignKind, e *timeline.Event) bool {
+	switch kind {
+	case deploy.SystemRuns:
+		return e.Step == timeline.Payload || !waitsForDocuments(n) || !d.records.Get(n.Name).Installing()
+	case deploy.NotStarted:
+		return !waitsForDocuments(n) && d.onlyInitrd(n.Name)
+	}
+	return true
+}
+
 // sending keeps that an installer without documents runs, before it has its
-// root file system: a crash after that must not give it out again. One with
-// documents does nothing before it has them.
-func (d *daemon) sending(a netip.Addr, file string) error {
+// root file system: a crash after that must not give it out again. Of one that
+// has none, it keeps that its initrd is on its way, and then that it arrived.
+// One with documents does nothing before it has them.
+func (d *daemon) sending(a netip.Addr, file string) (sent func(whole bool), err error) {
 	name, _ := d.identify(a)
 	n, ok := d.world.Load().inv.ByName(name)
-	if !ok || waitsForDocuments(n) || !ipxe.IsRootfs(path.Base(file)) || !d.records.Get(name).Installing() {
-		return nil
+	if !ok || waitsForDocuments(n) || !d.records.Get(name).Installing() {
+		return nil, nil
 	}
-	_, _, err := d.sign(name, deploy.Sign{Kind: deploy.SystemRuns})
-	return err
+	switch base := path.Base(file); {
+	case ipxe.IsRootfs(base):
+		_, _, err = d.sign(name, deploy.Sign{Kind: deploy.SystemRuns})
+	case ipxe.IsInitrd(base) && d.onlyInitrd(name):
+		var is deploy.Record
+		if _, is, err = d.sign(name, deploy.Sign{Kind: deploy.Loading}); err == nil {
+			sent = func(whole bool) { d.loaded(name, is.Installs, whole) }
+		}
+	}
+	return sent, err
+}
+
+// onlyInitrd reports whether what a node was told to boot last is nothing but a
+// kernel and an initrd.
+func (d *daemon) onlyInitrd(name string) bool {
+	c, err := d.tree.Boot(name, d.records.Get(name).Release)
+	return err == nil && c.Squashfs == ""
+}
+
+// loaded keeps that an initrd arrived, or did not. When it cannot be kept, it
+// stays on its way, and counts as arrived after the next start.
+func (d *daemon) loaded(name string, install int, whole bool) {
+	kind := deploy.NotLoaded
+	if whole {
+		kind = deploy.Loaded
+	}
+	if _, _, err := d.sign(name, deploy.Sign{Kind: kind, Load: install}); err != nil {
+		d.log.Error("deployment not kept", "node", name, "err", err)
+	}
 }
 
 // waitsForDocuments reports whether the installer of a node does nothing before
@@ -177,7 +218,12 @@ func waitsForDocuments(n *node.Node) bool {
 
 // signOf returns what a step says of the deployment of its node.
 func signOf(e *timeline.Event) (kind deploy.SignKind, tells bool) {
-	if e.Err != "" || e.Node == "" {
+	switch {
+	case e.Node == "":
+		return 0, false
+	case e.Step == timeline.Report && ipxe.NotStarted(e.Detail):
+		return deploy.NotStarted, true
+	case e.Err != "":
 		return 0, false
 	}
 	switch e.Step {

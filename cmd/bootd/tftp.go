@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path"
 
 	"bootd/internal/timeline"
@@ -28,12 +29,51 @@ func (d *daemon) openTFTP(plane *ipxe.Server, server, peer netip.Addr, name stri
 		return text{bytes.NewReader(content)}, nil
 	}
 	if path.Base(name) != "autoexec.ipxe" {
-		return plane.Open(name)
+		return d.openFile(plane, peer, name)
 	}
 	if _, mac := d.identify(peer); mac.IsZero() {
 		return nil, fs.ErrNotExist
 	}
 	return text{bytes.NewReader(ipxe.Autoexec(at, d.config().Retries))}, nil
+}
+
+// openFile opens what is a file on our disk too.
+func (d *daemon) openFile(plane *ipxe.Server, peer netip.Addr, name string) (io.ReadSeekCloser, error) {
+	f, err := plane.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := d.sending(peer, name)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if sent == nil {
+		return f, nil
+	}
+	return &told{File: f, sent: sent}, nil
+}
+
+// told is a file of whose end somebody is told: whether it was read that far.
+type told struct {
+	*os.File
+	sent func(whole bool)
+	last bool // what was read last ends the file
+}
+
+// Read notes whether it comes to the end.
+func (t *told) Read(b []byte) (int, error) {
+	n, err := t.File.Read(b)
+	at, atErr := t.File.Seek(0, io.SeekCurrent)
+	info, statErr := t.File.Stat()
+	t.last = t.last || atErr == nil && statErr == nil && at >= info.Size()
+	return n, err
+}
+
+// Close tells.
+func (t *told) Close() error {
+	t.sent(t.last)
+	return t.File.Close()
 }
 
 // text is a file in memory.
