@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,16 +53,16 @@ func (t *Tree) Apply(ctx context.Context, p Plan) (done []Change, err error) {
 		return nil, err
 	}
 	if w.rec == nil {
-		return nil, errors.Join(w.book.save(), dir.Sync())
+		return nil, errors.Join(w.book.save(), t.exhume(w.old), dir.Sync())
 	}
 	done, err = t.apply(ctx, dir, p, w)
 	if err != nil {
 		if w.rec.last.Why == w.next.Why {
 			err = errors.Join(err, w.rec.settle())
 		}
-		return done, errors.Join(err, t.sweep(), dir.Sync())
+		err = errors.Join(err, t.sweep())
 	}
-	return done, dir.Sync()
+	return done, errors.Join(err, t.exhume(w.old), dir.Sync())
 }
 
 // A work is what a plan needs besides its changes, while the lock is held.
@@ -69,9 +70,15 @@ type work struct {
 	book *copybook
 	rec  *recording // nil: no generation begins
 	next Generation
+	made map[string]string   // links that wait to be switched: where one to each target is
+	old  map[string][]string // directories of nodes that were replaced and that nobody reads any more
 }
 
-func (t *Tree) begin(p Plan) (w work, err error) {
+func (t *Tree) begin(p Plan) (w *work, err error) {
+	w = &work{made: map[string]string{}}
+	if w.old, err = t.unread(); err != nil {
+		return w, err
+	}
 	if w.book, err = t.openCopybook(); err != nil {
 		return w, err
 	}
@@ -104,7 +111,7 @@ func (t *Tree) begin(p Plan) (w work, err error) {
 }
 
 // promise records what is about to be switched.
-func (w work) promise() error {
+func (w *work) promise() error {
 	if err := w.book.save(); err != nil {
 		return err
 	}
@@ -140,11 +147,11 @@ func (t *Tree) stillThere(changes []Change) error {
 
 // apply does the work of Apply under the lock. It is promised when all is staged
 // and nothing is switched.
-func (t *Tree) apply(ctx context.Context, dir *os.File, p Plan, w work) (done []Change, err error) {
+func (t *Tree) apply(ctx context.Context, dir *os.File, p Plan, w *work) (done []Change, err error) {
 	changes := p.Changes
 	states := make([]state, len(changes))
 	for i, c := range changes {
-		if states[i], err = t.stage(ctx, c, w.book); err != nil {
+		if states[i], err = t.stage(ctx, c, w); err != nil {
 			return nil, fmt.Errorf("node %q: %w", c.Node, err)
 		}
 	}
@@ -207,7 +214,7 @@ const (
 )
 
 // stage builds the new boot directory of one node.
-func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, error) {
+func (t *Tree) stage(ctx context.Context, c Change, w *work) (state, error) {
 	if err := errors.Join(ctx.Err(), checkName(c.Node)); err != nil {
 		return linked, err
 	}
@@ -215,23 +222,54 @@ func (t *Tree) stage(ctx context.Context, c Change, book *copybook) (state, erro
 		return t.stageRemoval(c.Node)
 	}
 	have, err := t.inspect(c.Node)
-	if err != nil || have.links == c.New && !book.stale(c) {
+	if err != nil || have.links == c.New && !w.book.stale(c) {
 		return linked, err
 	}
 	if err := have.hinders(c.New); err != nil {
 		return linked, err
 	}
 	tmp := staging(c.Node)
-	if err := t.root.Mkdir(tmp, 0o755); err != nil {
+	if err := t.room(c.Node, w.old); err != nil {
 		return linked, err
 	}
-	if err := t.fill(tmp, c, have, book); err != nil {
+	if err := t.fill(tmp, c, have, w); err != nil {
 		return linked, err
 	}
 	if have.info == nil {
 		return stagedNew, errors.Join(t.root.Chmod(tmp, 0o755), artifacts.Adopt(t.root, tmp)) // whatever the umask is
 	}
 	return stagedOld, errors.Join(t.dress(tmp, have.info), artifacts.Adopt(t.root, tmp))
+}
+
+// room makes an empty staging directory: out of one that the node had before and
+// that nobody reads any more, if there is one. A file system takes longer to
+// free ten thousand directories and to make as many than to use them again.
+func (t *Tree) room(node string, old map[string][]string) error {
+	tmp := staging(node)
+	if n := len(old[node]); n > 0 && t.root.Rename(old[node][n-1], tmp) == nil {
+		old[node] = old[node][:n-1]
+		if t.empty(tmp) == nil {
+			return nil
+		}
+		if err := t.root.RemoveAll(tmp); err != nil {
+			return err
+		}
+	}
+	return t.root.Mkdir(tmp, 0o755)
+}
+
+// empty removes the entries of a directory.
+func (t *Tree) empty(name string) error {
+	dir, err := t.root.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	entries, err := fs.ReadDir(dir.FS(), ".")
+	for _, e := range entries {
+		err = errors.Join(err, dir.Remove(e.Name()))
+	}
+	return err
 }
 
 func (t *Tree) stageRemoval(node string) (state, error) {
@@ -242,13 +280,13 @@ func (t *Tree) stageRemoval(node string) (state, error) {
 }
 
 // fill makes the entries of a staging directory.
-func (t *Tree) fill(tmp string, c Change, have bootDir, book *copybook) error {
+func (t *Tree) fill(tmp string, c Change, have bootDir, w *work) error {
 	dir, err := t.root.OpenRoot(tmp)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	copied, err := book.put(c, dir)
+	copied, err := w.book.put(c, dir)
 	if err != nil {
 		return err
 	}
@@ -256,7 +294,7 @@ func (t *Tree) fill(tmp string, c Change, have bootDir, book *copybook) error {
 		if k.target == "" { // there is no root file system, or a rollback to a directory without such a link
 			continue
 		}
-		if err := dir.Symlink(k.target, k.name); err != nil {
+		if err := t.symlink(dir, tmp+"/"+k.name, k.target, w.made); err != nil {
 			return err
 		}
 	}
@@ -269,6 +307,17 @@ func (t *Tree) fill(tmp string, c Change, have bootDir, book *copybook) error {
 		}
 	}
 	return nil
+}
+
+// symlink makes a link, in dir. Nodes of one release have the same links, so all
+// but the first are further names of it (no link is ever changed in its place):
+// a file system takes long to make ten thousand files and longer to free them.
+func (t *Tree) symlink(dir *os.Root, name, target string, made map[string]string) error {
+	if same, ok := made[target]; ok && t.root.Link(same, name) == nil {
+		return nil
+	}
+	made[target] = name // the first, or as many names as there may be
+	return dir.Symlink(target, path.Base(name))
 }
 
 // dress gives the new directory the owner and mode of the one it replaces.
@@ -333,23 +382,34 @@ func (t *Tree) bury(node string) error {
 	return t.root.Rename(replaced(node), fmt.Sprintf("%s/%s.%d", graves, node, time.Now().UnixNano()))
 }
 
-// exhume removes the directories that nobody can be reading any more. The lock
-// must be held.
-func (t *Tree) exhume() error {
+// unread finds the directories that nobody can be reading any more, by node. The
+// lock must be held.
+func (t *Tree) unread() (map[string][]string, error) {
 	entries, err := fs.ReadDir(t.root.FS(), graves)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
-	var g errgroup.Group
-	g.SetLimit(removals)
+	old := map[string][]string{}
 	for _, e := range entries {
-		_, stamp, _ := strings.Cut(e.Name(), ".")
-		at, _ := strconv.ParseInt(stamp, 10, 64)
+		i := max(0, strings.LastIndexByte(e.Name(), '.'))
+		at, _ := strconv.ParseInt(strings.TrimPrefix(e.Name()[i:], "."), 10, 64)
 		if time.Since(time.Unix(0, at)) > grace {
-			g.Go(func() error { return t.root.RemoveAll(graves + "/" + e.Name()) })
+			old[e.Name()[:i]] = append(old[e.Name()[:i]], graves+"/"+e.Name())
 		}
 	}
-	return errors.Join(err, g.Wait())
+	return old, err
+}
+
+// exhume removes directories that nobody reads. The lock must be held.
+func (t *Tree) exhume(old map[string][]string) error {
+	var g errgroup.Group
+	g.SetLimit(removals)
+	for _, names := range old {
+		for _, name := range names {
+			g.Go(func() error { return t.root.RemoveAll(name) })
+		}
+	}
+	return g.Wait()
 }
 
 // exchange swaps two entries of dir in one step.
@@ -368,7 +428,6 @@ func exchange(dir *os.File, a, b string) error {
 // sweep removes leftovers. The lock must be held.
 func (t *Tree) sweep() error {
 	names, err := t.leftovers()
-	err = errors.Join(err, t.exhume())
 	for _, name := range names {
 		err = errors.Join(err, t.root.RemoveAll(name))
 	}

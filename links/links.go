@@ -12,7 +12,9 @@
 // call, so that whoever opens the directory sees one release, before, while
 // and after a switch, and after a crash at any moment. The replaced directory
 // stays as .ncn-m001.old until the next switch, and for ten seconds more in
-// .bootd/replaced, for readers that have it open.
+// .bootd/replaced, for readers that have it open. After that it is emptied and
+// becomes the node's next .ncn-m001.new. Links are never changed in their place,
+// so those of one target are one file with a name for each node.
 // Names that begin with a dot and end in .new or .old belong to this package;
 // an administrator's own files in a boot directory are carried over as hard
 // links. What cannot be carried over is refused, never deleted.

@@ -455,6 +455,99 @@ func TestReplacedDirectoriesGo(t *testing.T) {
 	}
 }
 
+func TestUnreadDirectoriesAreOfTheirNode(t *testing.T) {
+	tree := newTree(t)
+	long, young := time.Now().Add(-2*grace).UnixNano(), time.Now().UnixNano()
+	for _, name := range []string{fmt.Sprintf("n.%d", long), fmt.Sprintf("n.%d", long+1), fmt.Sprintf("n-2.%d", young), "lost"} {
+		must(t, os.MkdirAll(at(tree, graves, name), 0o755))
+	}
+	got, err := tree.unread()
+	must(t, err)
+	want := map[string][]string{"n": {fmt.Sprintf(graves+"/n.%d", long), fmt.Sprintf(graves+"/n.%d", long+1)}, "": {graves + "/lost"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A directory that nobody reads any more is used again, and nothing that was in
+// it comes back.
+func TestReplacedDirectoriesAreUsedAgain(t *testing.T) {
+	tree := newTree(t)
+	for _, s := range []artifacts.Set{k8s, next, k8s} {
+		mustApply(t, tree, Wanted{"n", s, nil})
+	}
+	buried, err := os.ReadDir(at(tree, graves))
+	if err != nil || len(buried) != 1 {
+		t.Fatalf("after three switches: got %v, %v, want one", buried, err)
+	}
+	old := at(tree, graves, fmt.Sprintf("n.%d", time.Now().Add(-2*grace).UnixNano()))
+	must(t, os.Rename(at(tree, graves, buried[0].Name()), old))
+	must(t, os.WriteFile(filepath.Join(old, "stale"), nil, 0o600))
+	must(t, os.Chmod(old, 0o700))
+	was, err := os.Stat(old)
+	must(t, err)
+	mustApply(t, tree, Wanted{"n", next, nil})
+	is, err := os.Stat(at(tree, "n"))
+	must(t, err)
+	if !os.SameFile(was, is) || is.Mode().Perm() != 0o755 {
+		t.Errorf("got another directory or mode %v, want the one of before with 0755", is.Mode())
+	}
+	if names := entries(t, tree, "n"); names != "initrd.img.xz kernel rootfs" {
+		t.Errorf("got %s, want the links only", names)
+	}
+
+	// One that cannot be emptied is not.
+	old = at(tree, graves, fmt.Sprintf("n.%d", time.Now().Add(-2*grace).UnixNano()))
+	must(t, os.MkdirAll(filepath.Join(old, "full", "of things"), 0o755))
+	mustApply(t, tree, Wanted{"n", k8s, nil})
+	if names := entries(t, tree, "n"); names != "initrd.img.xz kernel rootfs" {
+		t.Errorf("got %s, want the links only", names)
+	}
+}
+
+func entries(t *testing.T, tree *Tree, dir string) string {
+	t.Helper()
+	list, err := os.ReadDir(at(tree, dir))
+	must(t, err)
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}
+
+// Nodes of one release share their links as files, so that thousands need not be
+// made, and no node notices what becomes of those of another.
+func TestNodesShareTheirLinks(t *testing.T) {
+	tree := newTree(t)
+	mustApply(t, tree, Wanted{"a", k8s, nil}, Wanted{"b", k8s, nil}, Wanted{"c", ceph, nil})
+	file := func(name string) fs.FileInfo {
+		fi, err := os.Lstat(at(tree, name))
+		must(t, err)
+		return fi
+	}
+	if !os.SameFile(file("a/rootfs"), file("b/rootfs")) || os.SameFile(file("a/rootfs"), file("c/rootfs")) {
+		t.Error("got other files, want that a and b share one, and c has its own")
+	}
+	must(t, os.Remove(at(tree, "a/rootfs")))
+	must(t, os.Symlink("elsewhere", at(tree, "a/rootfs")))
+	mustApply(t, tree, Wanted{"a", next, nil})
+	if got, err := os.Readlink(at(tree, "b/rootfs")); err != nil || got != "../"+k8s.Squashfs {
+		t.Errorf("b: got %s, %v, want it as it was", got, err)
+	}
+
+	// Where there cannot be one name more, another file is made.
+	dir, err := tree.Root().OpenRoot("b")
+	must(t, err)
+	defer dir.Close()
+	made := map[string]string{"../x": "gone"}
+	must(t, tree.symlink(dir, "b/x", "../x", made))
+	if got, err := os.Readlink(at(tree, "b/x")); err != nil || got != "../x" || made["../x"] != "b/x" {
+		t.Errorf("got %s, %v, %v, want a new link, that others share", got, err, made)
+	}
+	must(t, os.Remove(at(tree, "b/x")))
+}
+
 // readOnce returns the releases that the links of one opened directory name,
 // and its script, as rd.live.dir.
 func readOnce(tree *Tree) (releases []string, err error) {

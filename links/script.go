@@ -38,11 +38,11 @@ type Script struct {
 
 // next returns what becomes of a copy, and whether it has edits of an
 // administrator. Those stay; but rd.live.dir, where it is not edited, follows.
-// A copy is ours while it is what was written here.
-func (s Script) next(master, have string, ours bool) (want string, edited bool) {
+// A copy is ours while it is what was written here; fresh is a new one.
+func (s Script) next(fresh, have string, ours bool) (want string, edited bool) {
 	switch {
 	case ours && !s.Only:
-		return s.render(master), false
+		return fresh, false
 	case liveDir(have) == s.Was:
 		return setLiveDir(have, s.LiveDir), !ours
 	}
@@ -209,10 +209,12 @@ type copybook struct {
 	sums   []string        // of the copies that were made, the latest last
 	fresh  int             // how many of them are not on disk yet
 	wrote  map[string]bool // nodes whose copy waits to be switched
+
+	rendered map[string]string // copies of the master, by what they have of their own
 }
 
 func (t *Tree) openCopybook() (*copybook, error) {
-	b := &copybook{tree: t, wrote: map[string]bool{}}
+	b := &copybook{tree: t, wrote: map[string]bool{}, rendered: map[string]string{}}
 	data, err := t.root.ReadFile(scriptsFile)
 	if err == nil {
 		err = json.Unmarshal(data, &b.sums)
@@ -248,6 +250,17 @@ func (t *Tree) readScript(name string) (string, fs.FileInfo, error) {
 	return string(text), fi, err
 }
 
+// render makes a copy of the master, once for all nodes that have the same.
+func (b *copybook) render(s Script) string {
+	key := strings.Join(append([]string{s.LiveDir}, s.Args...), "\x00")
+	text, ok := b.rendered[key]
+	if !ok {
+		text = s.render(b.master)
+		b.rendered[key] = text
+	}
+	return text
+}
+
 // A verdict is what becomes of one copy.
 type verdict struct {
 	text   string
@@ -267,15 +280,15 @@ func (b *copybook) judge(node string, s Script) (verdict, error) {
 	case errors.Is(err, fs.ErrNotExist) && (s.Only || b.info == nil):
 		return verdict{}, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return verdict{text: s.render(b.master), write: true, ours: true}, nil
+		return verdict{text: b.render(s), write: true, ours: true}, nil
 	case err != nil:
 		return verdict{}, err
 	}
-	if b.info != nil && !s.Only && have == s.render(b.master) {
+	if b.info != nil && !s.Only && have == b.render(s) {
 		return verdict{text: have, ours: true}, nil
 	}
 	ours := slices.Contains(b.sums, sum(have)) || b.info != nil && s.copies(b.master, have)
-	want, edited := s.next(b.master, have, ours)
+	want, edited := s.next(b.render(s), have, ours)
 	return verdict{text: want, write: want != have, ours: ours, edited: edited}, nil
 }
 
