@@ -68,6 +68,18 @@ func (b *book) drop(r *record) {
 	b.give(r)
 }
 
+// index finds clients anew, after their keys changed. Of two leases of one
+// client in a subnet, the one that ends later is the one it has.
+func (b *book) index() {
+	clear(b.byKey)
+	for _, i := range b.byAddr {
+		r := b.at(i)
+		if other := b.ofClient(r.key); r.key.id != 0 && (other == nil || other.expires < r.expires) {
+			b.byKey[r.key] = i
+		}
+	}
+}
+
 // take returns a record that is in no use.
 func (b *book) take() *record {
 	if r := b.at(b.spent); r != nil {

@@ -237,7 +237,11 @@ func (l *Leases) dropLocked(r *record) {
 
 // freeLocked makes an address available unless something still holds it.
 func (l *Leases) freeLocked(a uint32) {
-	if !l.reserved[a] && l.book.byAddr[a] == 0 && l.offered[a] == nil {
+	switch {
+	case l.book.byAddr[a] != 0 || l.offered[a] != nil:
+	case l.reserved[a]:
+		mark(l.coming, a, false) // where it may be reserved no more
+	default:
 		l.markLocked(a, false)
 	}
 }

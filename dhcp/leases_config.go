@@ -1,5 +1,7 @@
 package dhcp
 
+import "maps"
+
 // Configure sets the subnets, the classes that their pools are for, and the
 // inventory. Leases stay. Packets are answered meanwhile, by what was configured
 // before and then by the new: the leases are gone through in pieces, and for
@@ -59,7 +61,47 @@ func (l *Leases) replace(spaces map[uint32]*space, reserved map[uint32]bool) (ol
 		mark(spaces, a, true)
 	}
 	old, l.spaces, l.reserved, l.coming = l.spaces, spaces, reserved, nil
+	if !maps.EqualFunc(old, spaces, func(a, b *space) bool { return a.Prefix == b.Prefix }) {
+		l.rekeyLocked()
+	}
 	return old
+}
+
+// rekeyLocked makes the leases of a network that is cut in another way than
+// before leases of the subnets that have their addresses now: a machine keeps
+// its address when a subnet grows, and what ended can be given to others. An
+// offer in a subnet that is no more is withdrawn: who asks for its address gets
+// it.
+func (l *Leases) rekeyLocked() {
+	for _, i := range l.book.byAddr {
+		r := l.book.at(i)
+		if subnet := l.subnetOf(r.addr, r.key.subnet); subnet != r.key.subnet {
+			l.countDeclinedLocked(r, -1)
+			r.key.subnet = subnet
+			l.countDeclinedLocked(r, 1)
+		}
+	}
+	l.book.index()
+	for _, o := range l.offers {
+		if l.subnetOf(o.addr, o.key.subnet) != o.key.subnet {
+			l.withdrawLocked(o)
+		}
+	}
+}
+
+// subnetOf returns the network address of the subnet that has an address; was,
+// where none has it.
+func (l *Leases) subnetOf(a, was uint32) uint32 {
+	addr := address(a)
+	if sp := l.spaces[was]; sp != nil && sp.Prefix.Contains(addr) {
+		return was
+	}
+	for subnet, sp := range l.spaces {
+		if sp.Prefix.Contains(addr) {
+			return subnet
+		}
+	}
+	return was
 }
 
 // settleIdle moves the ended leases of old spaces to the new ones, in their
