@@ -140,7 +140,7 @@ type imageImport struct {
 
 func imageImportCommand() *cobra.Command {
 	var i imageImport
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "import IMAGE.iso [flags]", Short: "Make a release of an ISO image",
 		Long: `Reads an ISO 9660 image, checks it against its SHA-256 where there is one, in
 --sha256 or in a file beside it with .sha256 added to its name, and copies its
@@ -153,13 +153,9 @@ of these files. With --as-iso the whole image is kept, and nodes boot from it as
 from a CD: each holds all of it in memory.`,
 		Example: "  bootctl image import palette-edge-installer.iso --role edge --release 4.5.8 --dry-run",
 		Args:    cli.Args("IMAGE.iso"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&i.place, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			return i.run(cmd, c, tree, args[0])
-		})(cmd, nil)
-	}
-	i.flags(cmd)
+	}, &i.place, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
+		return i.run(cmd, c, tree, args[0])
+	})
 	f := cmd.Flags()
 	f.StringVar(&i.role, "role", "", "`ROLE` whose release it becomes; may be left out where one role alone installs")
 	f.StringVar(&i.release, "release", "", "`ID` of the release; default: the name of the image without .iso")

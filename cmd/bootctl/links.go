@@ -28,11 +28,12 @@ func linksCommand() *cobra.Command {
 }
 
 // A treeRun is what a command does with an open tree.
-type treeRun func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error
+type treeRun func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error
 
-// inTree makes RunE of a command that works in a tree.
-func inTree(p *place, run treeRun) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, _ []string) error {
+// treeCommand makes cmd work in the tree of a place, which its flags name.
+func treeCommand(cmd *cobra.Command, p *place, run treeRun) *cobra.Command {
+	p.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := p.load()
 		if err != nil {
 			return err
@@ -42,20 +43,30 @@ func inTree(p *place, run treeRun) func(*cobra.Command, []string) error {
 			return err
 		}
 		defer tree.Close()
-		return run(cmd, c, tree)
+		return run(cmd, args, c, tree)
+	}
+	return cmd
+}
+
+// genArgs wants the numbers of generations, all of which may be left out.
+func genArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		for _, arg := range args {
+			if id, err := strconv.Atoi(arg); err != nil || id < 1 {
+				return cli.UsageError(cmd, fmt.Errorf("%q is not the number of a generation", arg))
+			}
+		}
+		return cli.Args(names...)(cmd, args)
 	}
 }
 
-// genArg reads the number of a generation; without one it is def.
-func genArg(cmd *cobra.Command, args []string, i, def int) (int, error) {
+// genArg is a number that genArgs has seen; without one it is def.
+func genArg(args []string, i, def int) int {
 	if len(args) <= i {
-		return def, nil
+		return def
 	}
-	id, err := strconv.Atoi(args[i])
-	if err != nil || id < 1 {
-		return 0, cli.UsageError(cmd, fmt.Errorf("%q is not the number of a generation", args[i]))
-	}
-	return id, nil
+	id, _ := strconv.Atoi(args[i])
+	return id
 }
 
 // noSuch adds where to find the numbers.
@@ -69,21 +80,19 @@ func noSuch(err error) error {
 func linksListCommand() *cobra.Command {
 	var p place
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "list [flags]", Short: "List the generations of the boot directories", Args: cli.NoArgs,
 		Example: "  bootctl links list",
-		RunE: inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
-			list, err := listGenerations(tree)
-			switch {
-			case err != nil:
-				return err
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), list)
-			}
-			return printGenerations(cmd.OutOrStdout(), list)
-		}),
-	}
-	p.flags(cmd)
+	}, &p, func(cmd *cobra.Command, _ []string, _ *config.Config, tree *links.Tree) error {
+		list, err := listGenerations(tree)
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			return printJSON(cmd.OutOrStdout(), list)
+		}
+		return printGenerations(cmd.OutOrStdout(), list)
+	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
 	return cmd
 }
@@ -146,27 +155,19 @@ func printGenerations(w io.Writer, list []genLine) error {
 func linksShowCommand() *cobra.Command {
 	var p place
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "show [GENERATION] [flags]", Short: "Show what a generation links, the last one unless said",
-		Example: "  bootctl links show 3", Args: cli.Args("[GENERATION]"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		id, err := genArg(cmd, args, 0, 0)
-		if err != nil {
-			return err
+		Example: "  bootctl links show 3", Args: genArgs("[GENERATION]"),
+	}, &p, func(cmd *cobra.Command, args []string, _ *config.Config, tree *links.Tree) error {
+		g, err := tree.Generation(genArg(args, 0, 0))
+		switch {
+		case err != nil:
+			return noSuch(err)
+		case asJSON:
+			return printJSON(cmd.OutOrStdout(), g)
 		}
-		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
-			g, err := tree.Generation(id)
-			switch {
-			case err != nil:
-				return noSuch(err)
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), g)
-			}
-			return printGeneration(cmd.OutOrStdout(), g)
-		})(cmd, nil)
-	}
-	p.flags(cmd)
+		return printGeneration(cmd.OutOrStdout(), g)
+	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -193,27 +194,14 @@ func told(l links.Links) string {
 
 func linksDiffCommand() *cobra.Command {
 	var p place
-	cmd := &cobra.Command{
+	return treeCommand(&cobra.Command{
 		Use: "diff [FROM [TO]] [flags]", Short: "Show what changed between two generations",
 		Long: `Shows the nodes that two generations link differently: the last two, or FROM
 and the last one, or FROM and TO.`,
-		Example: "  bootctl links diff 3 5", Args: cli.Args("[FROM]", "[TO]"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		from, err := genArg(cmd, args, 0, -1)
-		if err != nil {
-			return err
-		}
-		to, err := genArg(cmd, args, 1, 0)
-		if err != nil {
-			return err
-		}
-		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
-			return diffGenerations(cmd.OutOrStdout(), tree, from, to)
-		})(cmd, nil)
-	}
-	p.flags(cmd)
-	return cmd
+		Example: "  bootctl links diff 3 5", Args: genArgs("[FROM]", "[TO]"),
+	}, &p, func(cmd *cobra.Command, args []string, _ *config.Config, tree *links.Tree) error {
+		return diffGenerations(cmd.OutOrStdout(), tree, genArg(args, 0, -1), genArg(args, 1, 0))
+	})
 }
 
 func diffGenerations(w io.Writer, tree *links.Tree, from, to int) error {
@@ -241,24 +229,16 @@ func diffGenerations(w io.Writer, tree *links.Tree, from, to int) error {
 func linksRollbackCommand() *cobra.Command {
 	var p place
 	var dryRun bool
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "rollback [GENERATION] [flags]", Short: "Link all nodes as a generation did, the one before the last unless said",
 		Long: `Links every node as the generation did, to the byte, and records that as a new
 generation, so that a second rollback takes the first one back. Nodes that the
 generation does not have stay as they are. A node whose release is gone stays
 too, and is an error.`,
-		Example: "  bootctl links rollback --dry-run", Args: cli.Args("[GENERATION]"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		id, err := genArg(cmd, args, 0, -1)
-		if err != nil {
-			return err
-		}
-		return inTree(&p, func(cmd *cobra.Command, _ *config.Config, tree *links.Tree) error {
-			return p.rollbackTo(cmd, tree, id, dryRun)
-		})(cmd, nil)
-	}
-	p.flags(cmd)
+		Example: "  bootctl links rollback --dry-run", Args: genArgs("[GENERATION]"),
+	}, &p, func(cmd *cobra.Command, args []string, _ *config.Config, tree *links.Tree) error {
+		return p.rollbackTo(cmd, tree, genArg(args, 0, -1), dryRun)
+	})
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change and change nothing")
 	return cmd
 }
@@ -306,29 +286,26 @@ func partial(good int) int {
 
 func linksCheckCommand() *cobra.Command {
 	var p place
-	cmd := &cobra.Command{
+	return treeCommand(&cobra.Command{
 		Use: "check [flags]", Short: "Find what is wrong with the boot directories", Args: cli.NoArgs,
 		Long: `Finds links that dangle, leave the root or lead into two releases, links that
 somebody else changed, directories of nodes that are not in the inventory, where
 there is one, and what a killed run left. It changes nothing, prints one line for each finding,
 and ends with status 1 if there is one.`,
 		Example: "  bootctl links check",
-		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			found, err := tree.Check(knownTo(c.Inventory))
-			if err != nil {
-				return err
-			}
-			for _, f := range found {
-				fmt.Fprintln(cmd.OutOrStdout(), cli.Printable(f.String()))
-			}
-			if len(found) > 0 {
-				return cli.Hint(fmt.Errorf("%d findings", len(found)), "bootctl set-links makes links right, bootctl links prune shows directories of nodes that are gone")
-			}
-			return nil
-		}),
-	}
-	p.flags(cmd)
-	return cmd
+	}, &p, func(cmd *cobra.Command, _ []string, c *config.Config, tree *links.Tree) error {
+		found, err := tree.Check(knownTo(c.Inventory))
+		if err != nil {
+			return err
+		}
+		for _, f := range found {
+			fmt.Fprintln(cmd.OutOrStdout(), cli.Printable(f.String()))
+		}
+		if len(found) > 0 {
+			return cli.Hint(fmt.Errorf("%d findings", len(found)), "bootctl set-links makes links right, bootctl links prune shows directories of nodes that are gone")
+		}
+		return nil
+	})
 }
 
 // knownTo reports whether an inventory has a node of that name; nil, where it
@@ -343,24 +320,20 @@ func knownTo(inv *node.Inventory) func(name string) bool {
 func linksPruneCommand() *cobra.Command {
 	var p place
 	var yes bool
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "prune [NODES] [flags]", Short: "Remove boot directories of nodes that are gone",
 		Long: `Shows the boot directories of nodes that are not in the inventory, or of NODES, a
 list such as ncn-w[009-012], and removes them with --yes. Those that hold files
 of an administrator are refused. A rollback brings them back. A site without an
 inventory has to name the nodes.`,
 		Example: "  bootctl links prune --yes",
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			plan, err := planPrune(c, tree, args)
-			if err != nil {
-				return err
-			}
-			return p.prune(cmd, tree, plan, yes)
-		})(cmd, nil)
-	}
-	p.flags(cmd)
+	}, &p, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
+		plan, err := planPrune(c, tree, args)
+		if err != nil {
+			return err
+		}
+		return p.prune(cmd, tree, plan, yes)
+	})
 	cmd.Flags().BoolVar(&yes, "yes", false, "remove them")
 	return cmd
 }

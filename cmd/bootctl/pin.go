@@ -23,7 +23,6 @@ type pinCommand struct {
 }
 
 func (p *pinCommand) flags(cmd *cobra.Command) {
-	p.place.flags(cmd)
 	cmd.Flags().BoolVar(&p.node, "node", false, "NAME is that of a node")
 	cmd.Flags().BoolVar(&p.role, "role", false, "NAME is that of a role")
 	cli.Exclusive(cmd, "node", "role")
@@ -56,19 +55,16 @@ func thing(isNode bool, name string) string {
 
 func releasePinCommand() *cobra.Command {
 	var p pinCommand
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "pin NAME RELEASE [flags]", Short: "Make set-links give a node or a role this release, until it is unpinned",
 		Long: `Pins the node or the role of that name to a release, whatever the configuration
 says. Where NAME is the name of both, --node or --role says which is meant. The
 pin of a node counts more than that of its role. It takes effect with the next
 bootctl set-links.`,
 		Example: "  bootctl release pin ncn-m001 1.2.3", Args: cli.Args("NAME", "RELEASE"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&p.place, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			return p.pin(cmd, c, tree, args[0], args[1])
-		})(cmd, nil)
-	}
+	}, &p.place, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
+		return p.pin(cmd, c, tree, args[0], args[1])
+	})
 	p.flags(cmd)
 	return cmd
 }
@@ -138,18 +134,15 @@ func pinsIn(s *links.Settings, ofNodes bool) *map[string]string {
 
 func releaseUnpinCommand() *cobra.Command {
 	var p pinCommand
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "unpin NAME [flags]", Short: "Take the pin of a node or a role back",
 		Long: `Takes the pin of the node or the role of that name back. Where both are pinned,
 --node or --role says which is meant. It takes effect with the next bootctl
 set-links.`,
 		Example: "  bootctl release unpin ncn-m001", Args: cli.Args("NAME"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&p.place, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			return p.unpin(cmd, c, tree, args[0])
-		})(cmd, nil)
-	}
+	}, &p.place, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
+		return p.unpin(cmd, c, tree, args[0])
+	})
 	p.flags(cmd)
 	return cmd
 }

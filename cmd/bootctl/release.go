@@ -26,24 +26,22 @@ func releasesCommand() *cobra.Command {
 	var p place
 	var role string
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "releases [flags]", Short: "List the releases and who boots them", Args: cli.NoArgs,
 		Long: `Lists the releases of all roles, the newest first. COMPLETE says what is wrong
 with one that is not. VERIFIED is yes where its files were read and are what its
 manifest says, and did not change since; bootctl release verify reads them.`,
 		Example: "  bootctl releases",
-		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			list, err := listReleases(c, tree, role)
-			switch {
-			case err != nil:
-				return err
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), list)
-			}
-			return printReleases(cmd.OutOrStdout(), list)
-		}),
-	}
-	p.flags(cmd)
+	}, &p, func(cmd *cobra.Command, _ []string, c *config.Config, tree *links.Tree) error {
+		list, err := listReleases(c, tree, role)
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			return printJSON(cmd.OutOrStdout(), list)
+		}
+		return printReleases(cmd.OutOrStdout(), list)
+	})
 	cmd.Flags().StringVar(&role, "role", "", "only releases of this `ROLE`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
 	return cmd
@@ -212,7 +210,7 @@ func signers(c *config.Config) (artifacts.Keys, error) {
 
 func releaseImportCommand() *cobra.Command {
 	var p place
-	cmd := &cobra.Command{
+	return treeCommand(&cobra.Command{
 		Use: "import ROLE DIR|TAR|- [flags]", Short: "Bring a release in from a directory or a tar",
 		Long: `Copies a release into ROOT/ephemeral/data from a directory, a tar (with gzip or
 without) or a tar on standard input. Its files say which release it is. The
@@ -220,29 +218,24 @@ release appears when all of it is there, was read and is what it should be, with
 a manifest of sizes and SHA-256; whatever goes wrong before leaves nothing.`,
 		Example: "  bootctl release import kubernetes /mnt/1.2.3\n  ssh other tar -cC /var/www/ephemeral/data/k8s 1.2.3 | bootctl release import kubernetes -",
 		Args:    cli.Args("ROLE", "DIR, TAR or -"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			role, err := roleArg(c, args[0])
-			if err != nil {
-				return err
-			}
-			keys, err := signers(c)
-			if err != nil {
-				return err
-			}
-			sets, err := importFrom(cmd, artifacts.Import{Root: tree.Root(), Role: role, Keys: keys}, args[1])
-			if err != nil {
-				return importHint(err)
-			}
-			for _, s := range sets {
-				fmt.Fprintf(cmd.OutOrStdout(), "imported %s %s: kernel %s, %s\n", s.Role, s.Release, s.KernelVersion(), size(s.Size()))
-			}
-			return nil
-		})(cmd, nil)
-	}
-	p.flags(cmd)
-	return cmd
+	}, &p, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
+		role, err := roleArg(c, args[0])
+		if err != nil {
+			return err
+		}
+		keys, err := signers(c)
+		if err != nil {
+			return err
+		}
+		sets, err := importFrom(cmd, artifacts.Import{Root: tree.Root(), Role: role, Keys: keys}, args[1])
+		if err != nil {
+			return importHint(err)
+		}
+		for _, s := range sets {
+			fmt.Fprintf(cmd.OutOrStdout(), "imported %s %s: kernel %s, %s\n", s.Role, s.Release, s.KernelVersion(), size(s.Size()))
+		}
+		return nil
+	})
 }
 
 func importHint(err error) error {
@@ -313,17 +306,12 @@ func sizeOf(dir *os.Root) (n int64) {
 
 func releaseVerifyCommand() *cobra.Command {
 	var p place
-	cmd := &cobra.Command{
+	return treeCommand(&cobra.Command{
 		Use: "verify [ROLE [RELEASE]] [flags]", Short: "Read releases and compare them with their manifests",
 		Example: "  bootctl release verify kubernetes 1.2.3", Args: cli.Args("[ROLE]", "[RELEASE]"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			return verifyReleases(cmd, c, tree, args)
-		})(cmd, nil)
-	}
-	p.flags(cmd)
-	return cmd
+	}, &p, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
+		return verifyReleases(cmd, c, tree, args)
+	})
 }
 
 func verifyReleases(cmd *cobra.Command, c *config.Config, tree *links.Tree, args []string) error {
@@ -412,36 +400,31 @@ func (k keeper) why(dir, release string) string {
 
 func releaseRemoveCommand() *cobra.Command {
 	var p place
-	cmd := &cobra.Command{
+	return treeCommand(&cobra.Command{
 		Use: "remove ROLE RELEASE [flags]", Short: "Remove a release that nobody needs",
 		Long: `Removes a release. One that a node boots or is pinned to, or that one of the last
 three generations links, is refused.`,
 		Example: "  bootctl release remove kubernetes 1.2.3", Args: cli.Args("ROLE", "RELEASE"),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			role, err := roleArg(c, args[0])
+	}, &p, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
+		role, err := roleArg(c, args[0])
+		if err != nil {
+			return err
+		}
+		return tree.Alone(cmd.Context(), func() error {
+			k, err := newKeeper(c, tree)
 			if err != nil {
 				return err
 			}
-			return tree.Alone(cmd.Context(), func() error {
-				k, err := newKeeper(c, tree)
-				if err != nil {
-					return err
-				}
-				if why := k.why(role.Dir, args[1]); why != "" {
-					return fmt.Errorf("release %s of role %s %s", args[1], role.Name, why)
-				}
-				if err := artifacts.Remove(tree.Root(), role, args[1]); err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "removed %s %s\n", role.Name, args[1])
-				return nil
-			})
-		})(cmd, nil)
-	}
-	p.flags(cmd)
-	return cmd
+			if why := k.why(role.Dir, args[1]); why != "" {
+				return fmt.Errorf("release %s of role %s %s", args[1], role.Name, why)
+			}
+			if err := artifacts.Remove(tree.Root(), role, args[1]); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "removed %s %s\n", role.Name, args[1])
+			return nil
+		})
+	})
 }
 
 func releasePruneCommand() *cobra.Command {
@@ -449,19 +432,17 @@ func releasePruneCommand() *cobra.Command {
 	var keep int
 	var role string
 	var yes bool
-	cmd := &cobra.Command{
+	cmd := treeCommand(&cobra.Command{
 		Use: "prune [flags]", Short: "Remove old releases that nobody needs", Args: cli.NoArgs,
 		Long: `Shows the releases of each role that are older than the newest N complete ones
 of their channel and that nobody needs, and removes them with --yes.`,
 		Example: "  bootctl release prune --keep 2 --yes",
-		RunE: inTree(&p, func(cmd *cobra.Command, c *config.Config, tree *links.Tree) error {
-			if keep < 1 {
-				return cli.UsageError(cmd, fmt.Errorf("--keep %d: one release at least must stay", keep))
-			}
-			return tree.Alone(cmd.Context(), func() error { return pruneReleases(cmd.Context(), cmd.OutOrStdout(), c, tree, role, keep, yes) })
-		}),
-	}
-	p.flags(cmd)
+	}, &p, func(cmd *cobra.Command, _ []string, c *config.Config, tree *links.Tree) error {
+		if keep < 1 {
+			return cli.UsageError(cmd, fmt.Errorf("--keep %d: one release at least must stay", keep))
+		}
+		return tree.Alone(cmd.Context(), func() error { return pruneReleases(cmd.Context(), cmd.OutOrStdout(), c, tree, role, keep, yes) })
+	})
 	cmd.Flags().IntVar(&keep, "keep", 3, "keep the newest `N` of each role and channel")
 	cmd.Flags().StringVar(&role, "role", "", "only releases of this `ROLE`")
 	cmd.Flags().BoolVar(&yes, "yes", false, "remove them")
