@@ -26,8 +26,12 @@ one of the machine that runs the command is left alone. NODES is a list such as
 ncn-m[001-003],ncn-s*.
 
 The password is read from --password-file, else from the environment variable
-IPMI_PASSWORD, else from the console in conman.conf. It is never printed.`,
-		Example: "  bootctl bmc status 'ncn-m[001-003],ncn-s*'\n  bootctl bmc power cycle ncn-m002 --yes",
+IPMI_PASSWORD, else from the console in conman.conf. It is never printed.
+
+The exit status is 0 when all BMCs did it, 1 when none did, and 3 when some did.`,
+		Example: `  read -rs IPMI_PASSWORD && export IPMI_PASSWORD
+  bootctl bmc status 'ncn-m[001-003],ncn-s*'
+  bootctl bmc boot-once pxe ncn-m002 && bootctl bmc power cycle ncn-m002`,
 	})
 	power := cli.Group(&cobra.Command{
 		Use:     "power",
@@ -46,7 +50,7 @@ IPMI_PASSWORD, else from the console in conman.conf. It is never printed.`,
 	media := cli.Group(&cobra.Command{
 		Use:     "media",
 		Short:   "Attach and eject virtual media",
-		Long:    "Puts an image into the virtual CD drive of machines, or takes it out. Only over Redfish.",
+		Long:    "Puts an image into the virtual CD drive of machines, or takes it out. Only over\nRedfish.",
 		Example: "  bootctl bmc media attach http://10.254.0.1/site.iso ncn-m002",
 	})
 	media.AddCommand(attachCommand(), ejectCommand())
@@ -80,7 +84,7 @@ func powerCommand(want bmc.Power) *cobra.Command {
 		Short: map[bmc.Power]string{bmc.On: "Turn machines on", bmc.Off: "Turn machines off at once", bmc.Cycle: "Turn machines off and on"}[want],
 		Long: map[bmc.Power]string{
 			bmc.On:    "Turns machines on. Those that are on are left alone.",
-			bmc.Off:   "Turns machines off at once, as pulling the plug does. Their systems are not asked.",
+			bmc.Off:   "Turns machines off at once, as pulling the plug does. Their systems are not\nasked.",
 			bmc.Cycle: "Turns machines off at once and on again. Those that are off are turned on.",
 		}[want],
 		Example: "  bootctl bmc power " + want.String() + " ncn-m002 --yes",
@@ -120,8 +124,8 @@ func setDHCPCommand() *cobra.Command {
 		Use:   "set-dhcp NODES [flags]",
 		Short: "Make BMCs take their addresses from DHCP",
 		Long: `Makes BMCs take their addresses from DHCP. Those that do are left alone. Some
-makes need a restart of the BMC for it and get one; an iLO never does, because it
-crashes. With --wait the command then waits until each BMC has a lease.`,
+makes need a restart of the BMC for it and get one; an iLO never does, because
+it crashes. With --wait the command then waits until each BMC has a lease.`,
 		Example: "  bootctl bmc set-dhcp 'ncn-*' --wait 5m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if wait < 0 {

@@ -40,8 +40,8 @@ drive of the node's BMC, which reads it from the daemon. Only over Redfish.
 --site: the documents of the node's site payload, for its first boot from disk.
 
 --install: the installer's image --image, or the one that the node's release
-keeps, with the document of the node's payload in it, from which the machine then
-boots once.
+keeps, with the document of the node's payload in it, from which the machine
+then boots once.
 
 The image is for the BMC alone, at the address that it is talked to at, or
 --from ADDRESS (any: for whoever has the URL). It ends when the node checks in,
@@ -50,7 +50,9 @@ after six hours, or with bmc detach.
 With --wait the command waits until the node has checked in (--site) or was
 installed (--install), and takes the image out again. Without it, say bmc detach
 when it is done.`,
-		Example: "  bootctl bmc attach edge-01 --site --restart --yes --wait 30m\n  bootctl bmc attach edge-01 --install --image /srv/palette-edge-installer.iso --restart --yes --wait 1h",
+		Example: `  bootctl bmc attach edge-01 --site --restart --yes --wait 30m
+  bootctl bmc attach edge-01 --install --image /srv/palette-edge-installer.iso \
+      --restart --yes --wait 1h`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.check(); err != nil {
 				return cli.UsageError(cmd, err)
@@ -219,7 +221,7 @@ func bmcDetachCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "detach NODES [flags]",
 		Short:   "Take the image of bmc attach out of the virtual CD drive",
-		Long:    "Takes the image out of the virtual CD drive, if there is one, and has the daemon end it: whoever has its URL can read it no more.",
+		Long:    "Takes the image out of the virtual CD drive, if there is one, and has the daemon\nend it: whoever has its URL can read it no more.",
 		Example: "  bootctl bmc detach edge-01",
 	}
 	fleetCommand(cmd, &s, func(ctx context.Context, b bmc.BMC) (bmcOutcome, error) {

@@ -13,7 +13,11 @@ import (
 )
 
 func dhcpCommand() *cobra.Command {
-	cmd := cli.Group(&cobra.Command{Use: "dhcp", Short: "Look at DHCP on the network"})
+	cmd := cli.Group(&cobra.Command{
+		Use: "dhcp", Short: "Look at DHCP on the network",
+		Long:    "Looks at DHCP on the network. bootctl leases has the leases.",
+		Example: "  bootctl dhcp probe",
+	})
 	cmd.AddCommand(probeCommand())
 	return cmd
 }
@@ -38,10 +42,10 @@ The exit status is 3 when the offers are not what the configuration wants: a
 server besides bootd offers addresses where bootd is authoritative, or says
 what to boot; bootd made no offer; or it is a proxy, and nobody offers an
 address.`,
-		Example: "  bootctl dhcp probe --interface eth1",
+		Example: "  bootctl dhcp probe\n  bootctl dhcp probe --interface eth1",
 		Args:    cli.NoArgs,
 	})
-	cmd.Flags().StringVar(&ifname, "interface", "", "ask on this `interface` only")
+	cmd.Flags().StringVar(&ifname, "interface", "", "ask on this `INTERFACE` only")
 	return cmd
 }
 

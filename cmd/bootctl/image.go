@@ -27,6 +27,7 @@ import (
 func imageCommand() *cobra.Command {
 	cmd := cli.Group(&cobra.Command{
 		Use: "image", Short: "See what an ISO image boots, and make a release of it",
+		Long:    "Shows what an ISO image of an installer or a live system boots, and makes a\nrelease of it, which nodes then boot from the network.",
 		Example: "  bootctl image show palette-edge-installer.iso\n  bootctl image import palette-edge-installer.iso --role edge --release 4.5.8",
 	})
 	cmd.AddCommand(imageShowCommand(), imageImportCommand())
@@ -37,9 +38,10 @@ func imageShowCommand() *cobra.Command {
 	var asISO, asJSON bool
 	cmd := &cobra.Command{
 		Use: "show IMAGE.iso [flags]", Short: "Show what an ISO image is, and what its nodes would be told",
-		Long: `Reads an ISO 9660 image, and shows of which family of systems it is, which of its
-files become kernel, initrd and root file system, what was baked into it, and
-the kernel arguments that nodes get where their role has none. Changes nothing.`,
+		Long: `Reads an ISO 9660 image, and shows of which family of systems it is, which of
+its files become kernel, initrd and root file system, what was baked into it,
+and the kernel arguments that nodes get where their role has none. Changes
+nothing.`,
 		Example: "  bootctl image show palette-edge-installer.iso", Args: cli.Args("IMAGE.iso"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -151,7 +153,7 @@ whatever goes wrong before leaves nothing.
 What was baked into the image, such as user-data and content bundles, is in none
 of these files. With --as-iso the whole image is kept, and nodes boot from it as
 from a CD: each holds all of it in memory.`,
-		Example: "  bootctl image import palette-edge-installer.iso --role edge --release 4.5.8 --dry-run",
+		Example: "  bootctl image import palette-edge-installer.iso --role edge --dry-run\n  bootctl image import palette-edge-installer.iso --role edge --release 4.5.8",
 		Args:    cli.Args("IMAGE.iso"),
 	}, &i.place, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
 		return i.run(cmd, c, tree, args[0])

@@ -39,7 +39,7 @@ func listCommand() *cobra.Command {
 		Short: "List leases by address",
 		Long: `Lists the leases that are in force, or the ones that the flags choose. What a
 machine calls itself is not to be trusted.`,
-		Example: "  bootctl leases list --expired --subnet 10.1.0.0/16",
+		Example: "  bootctl leases list --node ncn-m002\n  bootctl leases list --expired --subnet 10.1.0.0/16",
 		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f := lease.Filter{Node: name, Force: lease.InForce}
@@ -68,11 +68,11 @@ machine calls itself is not to be trusted.`,
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&addr, "address", "", "only this `address`")
+	flags.StringVar(&addr, "address", "", "only this `ADDRESS`")
 	flags.StringVar(&mac, "mac", "", "only of the machine with this `MAC` address")
-	flags.StringVar(&name, "node", "", "only of this `node`; its BMC is NODE-mgmt")
-	flags.StringVar(&subnet, "subnet", "", "only addresses of this `network`, such as 10.1.0.0/16")
-	flags.StringVar(&state, "state", "", "only in this `state`: bound, expired, released, declined")
+	flags.StringVar(&name, "node", "", "only of this `NODE`; its BMC is NODE-mgmt")
+	flags.StringVar(&subnet, "subnet", "", "only addresses of this `NETWORK`, such as 10.1.0.0/16")
+	flags.StringVar(&state, "state", "", "only in this `STATE`: bound, expired, released, declined")
 	flags.BoolVar(&ended, "expired", false, "only those that are no longer in force")
 	flags.BoolVar(&asJSON, "json", false, "print a JSON object per line")
 	return cmd
@@ -109,7 +109,7 @@ func showCommand() *cobra.Command {
 		Use:     "show ADDRESS|MAC|NODE [flags]",
 		Short:   "Show all that is known of a lease",
 		Long:    "Shows the leases of an address or a machine, in force or not.",
-		Example: "  bootctl leases show 10.1.1.107",
+		Example: "  bootctl leases show 10.1.1.107\n  bootctl leases show ncn-m002",
 		Args:    cli.Args("an address, MAC address or node"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := lease.Of(args[0])
@@ -277,7 +277,7 @@ node an address: in the configuration.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&duration, "duration", "", "`time` from now, such as 2h, or infinite (default: that of the subnet)")
+	cmd.Flags().StringVar(&duration, "duration", "", "`TIME` from now, such as 2h, or infinite (default: that of the subnet)")
 	return cmd
 }
 
@@ -325,6 +325,6 @@ force.`,
 			return explained(errors.Join(err, out.Flush()))
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "", "json, csv or dnsmasq")
+	cmd.Flags().StringVar(&format, "format", "", "`FORMAT`: json, csv or dnsmasq")
 	return cmd
 }

@@ -27,9 +27,13 @@ func importCommand() *cobra.Command {
 server, such as what leases export printed or the lease file of dnsmasq. Where
 a machine has the address already, the later end counts. A lease that the
 server could not have given is refused: each such line is named with the
-reason, and the status is 3. Leases are committed a thousand at a time.`,
-		Example: "  bootctl leases import /var/lib/misc/dnsmasq.leases --format dnsmasq --dry-run",
-		Args:    cli.Args("FILE"),
+reason, and the exit status is 3, or 1 when all are. Leases are committed a
+thousand at a time; what is there already does no harm, so an import that was
+interrupted is simply repeated.`,
+		Example: `  bootctl leases import /var/lib/misc/dnsmasq.leases --format dnsmasq --dry-run
+  ssh other cat /var/lib/misc/dnsmasq.leases |
+      bootctl leases import - --format dnsmasq`,
+		Args: cli.Args("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := lease.ParseFormat(format)
 			if err != nil {
@@ -52,7 +56,7 @@ reason, and the status is 3. Leases are committed a thousand at a time.`,
 			return (&importing{cmd: cmd, name: name, dry: dry}).run(in, f)
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "", "json, csv or dnsmasq")
+	cmd.Flags().StringVar(&format, "format", "", "`FORMAT`: json, csv or dnsmasq")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would happen, and change nothing")
 	return cmd
 }

@@ -19,9 +19,12 @@ import (
 
 func linksCommand() *cobra.Command {
 	cmd := cli.Group(&cobra.Command{
-		Use:     "links",
-		Short:   "See, check and take back changes of boot directories",
-		Example: "  bootctl links list\n  bootctl links rollback",
+		Use:   "links",
+		Short: "See, check and take back changes of boot directories",
+		Long: `Shows, checks and takes back changes of boot directories. Each change, by
+set-links or another command, is recorded as a generation, which has a number
+and can be gone back to.`,
+		Example: "  bootctl links check\n  bootctl links list\n  bootctl links rollback --dry-run",
 	})
 	cmd.AddCommand(linksListCommand(), linksShowCommand(), linksDiffCommand(), linksRollbackCommand(), linksCheckCommand(), linksPruneCommand())
 	return cmd
@@ -82,6 +85,9 @@ func linksListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := treeCommand(&cobra.Command{
 		Use: "list [flags]", Short: "List the generations of the boot directories", Args: cli.NoArgs,
+		Long: `Lists the generations of the boot directories, the last one last: how many nodes
+it links, how many of them otherwise than the one before, and which command it
+is by.`,
 		Example: "  bootctl links list",
 	}, &p, func(cmd *cobra.Command, _ []string, _ *config.Config, tree *links.Tree) error {
 		list, err := listGenerations(tree)
@@ -156,8 +162,9 @@ func linksShowCommand() *cobra.Command {
 	var p place
 	var asJSON bool
 	cmd := treeCommand(&cobra.Command{
-		Use: "show [GENERATION] [flags]", Short: "Show what a generation links, the last one unless said",
-		Example: "  bootctl links show 3", Args: genArgs("[GENERATION]"),
+		Use: "show [GENERATION] [flags]", Short: "Show what a generation links",
+		Long:    "Shows the release and the root file system that each node has in a generation,\nthe last one unless said.",
+		Example: "  bootctl links show\n  bootctl links show 3", Args: genArgs("[GENERATION]"),
 	}, &p, func(cmd *cobra.Command, args []string, _ *config.Config, tree *links.Tree) error {
 		g, err := tree.Generation(genArg(args, 0, 0))
 		switch {
@@ -198,7 +205,7 @@ func linksDiffCommand() *cobra.Command {
 		Use: "diff [FROM [TO]] [flags]", Short: "Show what changed between two generations",
 		Long: `Shows the nodes that two generations link differently: the last two, or FROM
 and the last one, or FROM and TO.`,
-		Example: "  bootctl links diff 3 5", Args: genArgs("[FROM]", "[TO]"),
+		Example: "  bootctl links diff\n  bootctl links diff 3 5", Args: genArgs("[FROM]", "[TO]"),
 	}, &p, func(cmd *cobra.Command, args []string, _ *config.Config, tree *links.Tree) error {
 		return diffGenerations(cmd.OutOrStdout(), tree, genArg(args, 0, -1), genArg(args, 1, 0))
 	})
@@ -230,12 +237,14 @@ func linksRollbackCommand() *cobra.Command {
 	var p place
 	var dryRun bool
 	cmd := treeCommand(&cobra.Command{
-		Use: "rollback [GENERATION] [flags]", Short: "Link all nodes as a generation did, the one before the last unless said",
-		Long: `Links every node as the generation did, to the byte, and records that as a new
-generation, so that a second rollback takes the first one back. Nodes that the
-generation does not have stay as they are. A node whose release is gone stays
-too, and is an error.`,
-		Example: "  bootctl links rollback --dry-run", Args: genArgs("[GENERATION]"),
+		Use: "rollback [GENERATION] [flags]", Short: "Link all nodes as a generation did",
+		Long: `Links every node as the generation did, the one before the last unless said, to
+the byte, and records that as a new generation, so that a second rollback takes
+the first one back. Nodes that the generation does not have stay as they are. A
+node whose release is gone stays too, and is an error: the exit status is then
+3, or 1 when no node is as it should be. Nodes boot by it from their next boot
+on.`,
+		Example: "  bootctl links rollback --dry-run\n  bootctl links rollback 12", Args: genArgs("[GENERATION]"),
 	}, &p, func(cmd *cobra.Command, args []string, _ *config.Config, tree *links.Tree) error {
 		return p.rollbackTo(cmd, tree, genArg(args, 0, -1), dryRun)
 	})
@@ -290,8 +299,8 @@ func linksCheckCommand() *cobra.Command {
 		Use: "check [flags]", Short: "Find what is wrong with the boot directories", Args: cli.NoArgs,
 		Long: `Finds links that dangle, leave the root or lead into two releases, links that
 somebody else changed, directories of nodes that are not in the inventory, where
-there is one, and what a killed run left. It changes nothing, prints one line for each finding,
-and ends with status 1 if there is one.`,
+there is one, and what a killed run left. It changes nothing, prints one line
+for each finding, and ends with status 1 if there is one.`,
 		Example: "  bootctl links check",
 	}, &p, func(cmd *cobra.Command, _ []string, c *config.Config, tree *links.Tree) error {
 		found, err := tree.Check(knownTo(c.Inventory))
@@ -322,11 +331,11 @@ func linksPruneCommand() *cobra.Command {
 	var yes bool
 	cmd := treeCommand(&cobra.Command{
 		Use: "prune [NODES] [flags]", Short: "Remove boot directories of nodes that are gone",
-		Long: `Shows the boot directories of nodes that are not in the inventory, or of NODES, a
-list such as ncn-w[009-012], and removes them with --yes. Those that hold files
-of an administrator are refused. A rollback brings them back. A site without an
-inventory has to name the nodes.`,
-		Example: "  bootctl links prune --yes",
+		Long: `Shows the boot directories of nodes that are not in the inventory, or of NODES,
+a list such as ncn-w[009-012], and removes them with --yes. Those that hold
+files of an administrator are refused. A rollback brings them back. A site
+without an inventory has to name the nodes.`,
+		Example: "  bootctl links prune\n  bootctl links prune 'ncn-w[009-012]' --yes",
 	}, &p, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
 		plan, err := planPrune(c, tree, args)
 		if err != nil {

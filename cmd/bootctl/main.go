@@ -45,19 +45,42 @@ func arguments(argv []string) []string {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := cli.Root(&cobra.Command{
-		Use:     program,
-		Short:   "See and change what the nodes of a bootd server boot",
-		Example: "  bootctl status\n  bootctl why ncn-m002",
-	}, stdout, stderr)
-	root.PersistentFlags().String("socket", defaultSocket, "`PATH` of the daemon's socket")
-	root.AddCommand(statusCommand(), whyCommand(), watchCommand(), leasesCommand(), setLinksCommand(), linksCommand(), releasesCommand(), releaseGroupCommand(), imageCommand(), dhcpCommand(), bmcCommand())
-	root.AddCommand(payloadCommand(), nodeCommand(), takeoverCommand(), isoCommand(), upgradeCommand())
-	root.AddCommand(qrCommand(), registrationCommand(), validateCommand())
+	root := rootCommand(stdout, stderr)
 	root.SetArgs(args)
 	status := cli.Complain(program, stderr, root.ExecuteContext(ctx))
 	if status != 0 && ctx.Err() != nil {
 		return cli.Interrupted
 	}
 	return status
+}
+
+func rootCommand(stdout, stderr io.Writer) *cobra.Command {
+	root := cli.Root(&cobra.Command{
+		Use:   program,
+		Short: "See and change what the nodes of a bootd server boot",
+		Long: `Shows and changes what the nodes of a bootd server boot.
+
+When nodes do not boot: status names those in trouble and says why, why NODE
+tells the last boot of one step by step, watch shows steps as they happen, dhcp
+probe finds other DHCP servers, and links check what is wrong on disk.
+
+NODES is a list such as ncn-m[001-003],ncn-s*. Quote it, or the shell may put
+names of files in its place. bootctl COMMAND --help tells more of a command.
+
+Exit status:
+  0    done, also where there was nothing to do
+  1    failed
+  2    a mistake in the command line
+  3    done for some nodes and not for others; or dhcp probe or validate found
+       what should not be
+  130  interrupted, or ended by SIGTERM, before it was done`,
+		Example: `  bootctl status
+  bootctl why ncn-m002
+  bootctl set-links --dry-run`,
+	}, stdout, stderr)
+	root.PersistentFlags().String("socket", defaultSocket, "`PATH` of the daemon's socket")
+	root.AddCommand(statusCommand(), whyCommand(), watchCommand(), leasesCommand(), setLinksCommand(), linksCommand(), releasesCommand(), releaseGroupCommand(), imageCommand(), dhcpCommand(), bmcCommand())
+	root.AddCommand(payloadCommand(), nodeCommand(), takeoverCommand(), isoCommand(), upgradeCommand())
+	root.AddCommand(qrCommand(), registrationCommand(), validateCommand())
+	return root
 }

@@ -24,7 +24,10 @@ func nodeCommand() *cobra.Command {
 		Long: `Shows and changes the inventory. Nodes are written in the configuration file by
 hand, and by these commands in nodes.yaml of the daemon's state directory, where
 each key wins over the same key of the node in the configuration file. A change
-is on disk and in force when it is reported.`,
+is on disk and in force when it is reported.
+
+Of the commands for NODES (arm, disarm, hold, resume) the exit status is 3 when
+nothing was done for some nodes, and 1 when it was for none.`,
 		Example: "  bootctl node list\n  bootctl node add ncn-w004 --role kubernetes --mac 52:54:00:aa:bb:04",
 	})
 	cmd.AddCommand(deploymentCommands()...)
@@ -199,8 +202,9 @@ func nodeAddCommand() *cobra.Command {
 		Long: `Adds a node, such as a machine that bootctl status shows by its MAC address. The
 keys have the rules of the configuration file. bootctl set-links then links what
 it boots. A node that is there already, just so, is left alone.`,
-		Example: "  bootctl node add ncn-w004 --role kubernetes --mac 52:54:00:aa:bb:04 --mac 52:54:00:aa:bb:05 --address 10.1.0.14 --tag rack=r12",
-		Args:    cli.Args("NODE"),
+		Example: `  bootctl node add ncn-w004 --role kubernetes --mac 52:54:00:aa:bb:04 \
+      --mac 52:54:00:aa:bb:05 --address 10.1.0.14 --tag rack=r12`,
+		Args: cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case e.role == "":
@@ -235,8 +239,9 @@ on the node's address is ended; switch it off, since bootd leases no address
 that a machine answers on.
 
 A second call with the same arguments changes nothing.`,
-		Example: "  bootctl node replace ncn-w001 --mac 52:54:00:aa:bb:11 --bmc-mac 52:54:00:cc:dd:11 --dry-run",
-		Args:    cli.Args("NODE"),
+		Example: `  bootctl node replace ncn-w001 --mac 52:54:00:aa:bb:11 \
+      --bmc-mac 52:54:00:cc:dd:11 --dry-run`,
+		Args: cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(e.macs) == 0 {
 				return cli.UsageError(cmd, errors.New("--mac is missing"))
@@ -260,7 +265,7 @@ func nodeRemoveCommand() *cobra.Command {
 configuration file is removed there. The machine is unknown from then on. Its
 boot directory stays until bootctl links prune. A node that is booting just now
 is not removed.`,
-		Example: "  bootctl node remove ncn-w004 --dry-run",
+		Example: "  bootctl node remove ncn-w004 --dry-run\n  bootctl node remove ncn-w004",
 		Args:    cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change, err := client(cmd).RemoveNode(cmd.Context(), args[0], force, e.dry)

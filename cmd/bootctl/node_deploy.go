@@ -31,7 +31,7 @@ armed to wipe its disks at its next boot, once.
 
 --wipe says to the installer, or to the system that boots, that it is to wipe
 the disks for data too: as .Wipe in templates of payloads and kernel arguments.`,
-		Example: "  bootctl node arm 'edge-[01-03]' --yes",
+		Example: "  bootctl node arm edge-02\n  bootctl node arm 'edge-[01-03]' --wipe --yes",
 	}, "arm")
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -50,7 +50,7 @@ func disarmCommand() *cobra.Command {
 	return orderCommand(new(admin.Order), &cobra.Command{
 		Use:     "disarm NODES",
 		Short:   "Take back that nodes are armed",
-		Long:    "Takes back that nodes are armed, as long as they have not asked for their installer.",
+		Long:    "Takes back that nodes are armed, as long as they have not asked for their\ninstaller.",
 		Example: "  bootctl node disarm edge-02",
 	}, "disarm")
 }
@@ -64,7 +64,7 @@ func holdCommand() *cobra.Command {
 their screens, until they are resumed. What runs is left alone.`,
 		Example: "  bootctl node hold 'ncn-w*' --reason 'cooling is down'",
 	}, "hold")
-	cmd.Flags().StringVar(&o.Reason, "reason", "", "shown on their screens and by bootctl, `TEXT`")
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "`TEXT` that their screens and bootctl show")
 	return cmd
 }
 

@@ -20,7 +20,12 @@ import (
 )
 
 func payloadCommand() *cobra.Command {
-	cmd := cli.Group(&cobra.Command{Use: "payload", Short: "See what nodes fetch to configure themselves"})
+	cmd := cli.Group(&cobra.Command{
+		Use: "payload", Short: "See what nodes fetch to configure themselves",
+		Long: `Shows what nodes fetch to configure themselves: user-data, network-config and
+other documents. Secrets are never printed.`,
+		Example: "  bootctl payload check\n  bootctl payload render edge-01 --stage site\n  bootctl payload log edge-01",
+	})
 	cmd.AddCommand(payloadCheckCommand(), payloadRenderCommand(), payloadLogCommand())
 	return cmd
 }
@@ -38,13 +43,13 @@ func payloadCheckCommand() *cobra.Command {
 		Long: `Renders the payloads of every node, with its secrets, and reports what does not
 render, what the client of the payload would refuse or skip without a word,
 values that are missing, files in the directories that are no document, and
-names and addresses that two nodes have. Secrets are never printed. The daemon is
-asked which of the files it cannot read, since it is not root.
+names and addresses that two nodes have. Secrets are never printed. The daemon
+is asked which of the files it cannot read, since it is not root.
 
 With --file it checks documents of Kairos and Palette Edge that are files. --fix
 corrects what is mechanical: a missing #cloud-config, registryCredentials in the
-wrong place and, with --nic, the old flat form of network. With --dry-run it only
-shows what it would change.
+wrong place and, with --nic, the old flat form of network. With --dry-run it
+only shows what it would change.
 
 The exit status is 1 when anything is wrong. A warning is nothing wrong.`,
 		Example: `  bootctl payload check --config bootd.yaml
@@ -241,9 +246,9 @@ func payloadLogCommand() *cobra.Command {
 		Short: "Show who asked for the documents of a node, and when",
 		Long: `Shows each request for a document of the node that the timeline still has: when,
 from which address, with which ticket, and what became of it. "given" is the
-document; "failed" one that could not be made or did not arrive as a whole; "gone"
-a ticket that was used or has expired; "foreign" a request of somebody else;
-"unknown" a ticket that there is not.`,
+document; "failed" one that could not be made or did not arrive as a whole;
+"gone" a ticket that was used or has expired; "foreign" a request of somebody
+else; "unknown" a ticket that there is not.`,
 		Example: "  bootctl payload log ncn-w001",
 		Args:    cli.Args("NODE"),
 	})

@@ -26,7 +26,7 @@ func (f *fileCheck) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.stage, "stage", "", "the files are for this `STAGE`: install, site (default: install where there is install:)")
 	flags.IntVar(&f.disks, "disks", 0, "the machine has this `NUMBER` of disks (default: not known)")
 	flags.BoolVar(&f.fix, "fix", false, "correct what is mechanical")
-	flags.StringVar(&f.nic, "nic", "", "the interface that the old flat form of network is for, such as `eno1`")
+	flags.StringVar(&f.nic, "nic", "", "the interface that the old flat form of network is for, a `NIC` such as eno1")
 	flags.BoolVar(&f.dry, "dry-run", false, "with --fix: only show what would change")
 }
 

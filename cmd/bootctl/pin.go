@@ -56,12 +56,12 @@ func thing(isNode bool, name string) string {
 func releasePinCommand() *cobra.Command {
 	var p pinCommand
 	cmd := treeCommand(&cobra.Command{
-		Use: "pin NAME RELEASE [flags]", Short: "Make set-links give a node or a role this release, until it is unpinned",
+		Use: "pin NAME RELEASE [flags]", Short: "Keep a node or a role on a release",
 		Long: `Pins the node or the role of that name to a release, whatever the configuration
 says. Where NAME is the name of both, --node or --role says which is meant. The
 pin of a node counts more than that of its role. It takes effect with the next
 bootctl set-links.`,
-		Example: "  bootctl release pin ncn-m001 1.2.3", Args: cli.Args("NAME", "RELEASE"),
+		Example: "  bootctl release pin ncn-m001 1.2.3\n  bootctl release pin --role kubernetes 1.2.3 && bootctl set-links", Args: cli.Args("NAME", "RELEASE"),
 	}, &p.place, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
 		return p.pin(cmd, c, tree, args[0], args[1])
 	})

@@ -20,8 +20,8 @@ func qrCommand() *cobra.Command {
 		Use:   "qr NODE [flags]",
 		Short: "Show the code by which a machine is registered or claimed",
 		Long: `Shows the QR code of a node, or of the MAC address of a machine that waits
-without being one: the URL that registration: of the configuration makes, and the
-edge host id that the machine will have, as far as it is known before it is
+without being one: the URL that registration: of the configuration makes, and
+the edge host id that the machine will have, as far as it is known before it is
 installed.
 
 Who has the URL and the PIN can claim the machine for a site, once.`,

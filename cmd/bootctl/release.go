@@ -31,7 +31,7 @@ func releasesCommand() *cobra.Command {
 		Long: `Lists the releases of all roles, the newest first. COMPLETE says what is wrong
 with one that is not. VERIFIED is yes where its files were read and are what its
 manifest says, and did not change since; bootctl release verify reads them.`,
-		Example: "  bootctl releases",
+		Example: "  bootctl releases\n  bootctl releases --role kubernetes",
 	}, &p, func(cmd *cobra.Command, _ []string, c *config.Config, tree *links.Tree) error {
 		list, err := listReleases(c, tree, role)
 		switch {
@@ -177,6 +177,9 @@ func few(nodes []string) string {
 func releaseGroupCommand() *cobra.Command {
 	cmd := cli.Group(&cobra.Command{
 		Use: "release", Short: "Bring releases in, check, pin and remove them",
+		Long: `Brings releases in, checks, pins and removes them. A release is a kernel, an
+initrd and a root file system of one role that belong together. bootctl releases
+lists them, and bootctl set-links has nodes boot them.`,
 		Example: "  bootctl release import kubernetes /mnt/1.2.3\n  bootctl release pin ncn-m001 1.2.3",
 	})
 	cmd.AddCommand(releaseImportCommand(), releaseVerifyCommand(), releasePinCommand(), releaseUnpinCommand(), releaseRemoveCommand(), releasePruneCommand())
@@ -216,7 +219,7 @@ func releaseImportCommand() *cobra.Command {
 without) or a tar on standard input. Its files say which release it is. The
 release appears when all of it is there, was read and is what it should be, with
 a manifest of sizes and SHA-256; whatever goes wrong before leaves nothing.`,
-		Example: "  bootctl release import kubernetes /mnt/1.2.3\n  ssh other tar -cC /var/www/ephemeral/data/k8s 1.2.3 | bootctl release import kubernetes -",
+		Example: "  bootctl release import kubernetes /mnt/1.2.3\n  ssh other tar -cC /var/www/ephemeral/data/k8s 1.2.3 |\n      bootctl release import kubernetes -",
 		Args:    cli.Args("ROLE", "DIR, TAR or -"),
 	}, &p, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
 		role, err := roleArg(c, args[0])
@@ -308,7 +311,11 @@ func releaseVerifyCommand() *cobra.Command {
 	var p place
 	return treeCommand(&cobra.Command{
 		Use: "verify [ROLE [RELEASE]] [flags]", Short: "Read releases and compare them with their manifests",
-		Example: "  bootctl release verify kubernetes 1.2.3", Args: cli.Args("[ROLE]", "[RELEASE]"),
+		Long: `Reads all files of a release, of the releases of a role, or of all, and compares
+them with the sizes and SHA-256 of their manifests; where a role wants releases
+signed, also the signature. The exit status is 3 when some releases are not good
+and others are, and 1 when none is.`,
+		Example: "  bootctl release verify\n  bootctl release verify kubernetes 1.2.3", Args: cli.Args("[ROLE]", "[RELEASE]"),
 	}, &p, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
 		return verifyReleases(cmd, c, tree, args)
 	})
@@ -402,8 +409,8 @@ func releaseRemoveCommand() *cobra.Command {
 	var p place
 	return treeCommand(&cobra.Command{
 		Use: "remove ROLE RELEASE [flags]", Short: "Remove a release that nobody needs",
-		Long: `Removes a release. One that a node boots or is pinned to, or that one of the last
-three generations links, is refused.`,
+		Long: `Removes a release. One that a node boots or is pinned to, or that one of the
+last three generations links, is refused.`,
 		Example: "  bootctl release remove kubernetes 1.2.3", Args: cli.Args("ROLE", "RELEASE"),
 	}, &p, func(cmd *cobra.Command, args []string, c *config.Config, tree *links.Tree) error {
 		role, err := roleArg(c, args[0])
@@ -436,7 +443,7 @@ func releasePruneCommand() *cobra.Command {
 		Use: "prune [flags]", Short: "Remove old releases that nobody needs", Args: cli.NoArgs,
 		Long: `Shows the releases of each role that are older than the newest N complete ones
 of their channel and that nobody needs, and removes them with --yes.`,
-		Example: "  bootctl release prune --keep 2 --yes",
+		Example: "  bootctl release prune\n  bootctl release prune --role kubernetes --keep 2 --yes",
 	}, &p, func(cmd *cobra.Command, _ []string, c *config.Config, tree *links.Tree) error {
 		if keep < 1 {
 			return cli.UsageError(cmd, fmt.Errorf("--keep %d: one release at least must stay", keep))

@@ -31,7 +31,7 @@ func setLinksCommand() *cobra.Command {
 	var s setLinks
 	cmd := &cobra.Command{
 		Use:   "set-links [flags]",
-		Short: "Point the nodes' boot directories at the releases they should boot",
+		Short: "Point boot directories at the releases that nodes should boot",
 		Long: `Finds the complete releases under ROOT/ephemeral/data and points the boot
 directory of every node of the inventory at the one it should boot: the release
 its node or role is pinned to, else the newest of its role's channel. The links
@@ -47,8 +47,12 @@ copy of ROOT/boot/script.ipxe, if there is one; copies that were edited stay.
 With CSM_RELEASE in the environment, the nodes keep their images in that
 directory (rd.live.dir on their kernel command line), without it in LiveOS.
 
-Where bootd runs for the same root, it does the work.`,
-		Example: `  bootctl set-links --config bootd.yaml --node 'ncn-m[001-003],ncn-s*' --dry-run
+Where bootd runs for the same root, it does the work.
+
+The exit status is 0 when all nodes are linked as they should be, 3 when some
+are not, or BMCs have no lease, and 1 when none is.`,
+		Example: `  bootctl set-links --dry-run
+  bootctl set-links --config bootd.yaml --node 'ncn-m[001-003],ncn-s*' --dry-run
   bootctl set-links --release kubernetes=1.2.3 --channel storage-ceph=unstable`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -42,7 +42,7 @@ below the table with the reason: a boot that failed or is stuck, a deployment
 that failed or is held, a system that sent heartbeats and has been silent for
 five minutes, or that fell back to its passive or recovery system. So are other
 DHCP servers that machines chose in subnets where bootd should be the only one.`,
-		Example: "  bootctl status --phase failed,held,silent",
+		Example: "  bootctl status\n  bootctl status --phase failed,held,silent",
 		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := unknownPhase(phases); err != nil {

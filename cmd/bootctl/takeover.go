@@ -20,7 +20,11 @@ import (
 )
 
 func takeoverCommand() *cobra.Command {
-	cmd := cli.Group(&cobra.Command{Use: "import", Short: "Take over a site from another server"})
+	cmd := cli.Group(&cobra.Command{
+		Use: "import", Short: "Take over a site from another server",
+		Long:    "Takes over a site from another server, which is left alone.",
+		Example: "  bootctl import dnsmasq --conf /etc/dnsmasq.conf --conf /etc/dnsmasq.d",
+	})
 	cmd.AddCommand(takeDnsmasqCommand())
 	return cmd
 }
@@ -32,18 +36,20 @@ func takeDnsmasqCommand() *cobra.Command {
 		Short: "Make a configuration of bootd out of dnsmasq's",
 		Long: `Reads dnsmasq's configuration, with all files that it includes, and prints a
 configuration of bootd that says the same: ranges, hosts, BMCs (hosts called
-<node>-mgmt), options, tags. A comment at each value names the line that it comes
-from. What could not be carried over is listed on standard error with file and
-line; bootd config check accepts what is printed in any case. dnsmasq and its
-files are left alone.
+<node>-mgmt), options, tags. A comment at each value names the line that it
+comes from. What could not be carried over is listed on standard error with file
+and line; bootd config check accepts what is printed in any case. dnsmasq and
+its files are left alone.
 
 Run it on the host of dnsmasq: ranges without a netmask are told from the
 addresses of its interfaces.
 
-With --leases, leases wait in the state directory until bootd starts, which takes
-them in before it answers any machine.`,
+With --leases, leases wait in the state directory until bootd starts, which
+takes them in before it answers any machine. The exit status is 3 when some
+leases cannot be kept; each of them is named.`,
 		Example: `  bootctl import dnsmasq --conf /etc/dnsmasq.conf --conf /etc/dnsmasq.d
-  bootctl import dnsmasq --conf /etc/dnsmasq.d --leases /var/lib/misc/dnsmasq.leases --output /etc/bootd/bootd.yaml`,
+  bootctl import dnsmasq --conf /etc/dnsmasq.d --output /etc/bootd/bootd.yaml \
+      --leases /var/lib/misc/dnsmasq.leases`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {

@@ -31,10 +31,14 @@ after that no node is touched any more.
 The daemon does that, whether this command stays or not. Nodes have to be
 rebooted when they are linked: by whoever drains them, or with --cycle by their
 BMCs, as long as this command runs. Nodes are pinned to what they are linked to;
-when all nodes of the role are upgraded, the role is. Where that replaces the pin
-that somebody gave to a node, the command asks first.
+when all nodes of the role are upgraded, the role is. Where that replaces the
+pin that somebody gave to a node, the command asks first.
 
-bootctl upgrade status shows how it stands, stop and resume steer it.`,
+bootctl upgrade status shows how it stands, stop and resume steer it. When this
+command is interrupted, the upgrade goes on.
+
+The exit status is 0 when all nodes are upgraded, 3 when some are, and 1 when
+none is.`,
 		Example: "  bootctl upgrade --role kubernetes --release 1.2.4 --dry-run\n" +
 			"  bootctl upgrade --role kubernetes --release 1.2.4 --batch 3 'ncn-w*'\n" +
 			"  bootctl upgrade --role storage-ceph --release 0.0.9 --cycle --yes",
@@ -97,7 +101,7 @@ func upgradeStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "status [ROLE] [flags]",
 		Short:   "Show how the last upgrade of each role stands",
-		Long:    "Shows how the last upgrade of a role, or of each, stands, and each of its nodes.",
+		Long:    "Shows how the last upgrade of a role, or of each, stands, and each of its nodes.\nWith --follow the exit status is that of bootctl upgrade.",
 		Example: "  bootctl upgrade status\n  bootctl upgrade status kubernetes --follow",
 		Args:    cli.Args("[ROLE]"),
 	}
@@ -136,9 +140,9 @@ func upgradeStopCommand() *cobra.Command {
 		Short: "Link no further node",
 		Long: `Ends the upgrade of a role: no further node is linked. Nodes that are linked and
 have not checked in keep their boots and their deadline, and are put back after
-that; with --put-back they are put back at once. Those that checked in stay on the
-new release: to bring them back too, upgrade them to the old one.`,
-		Example: "  bootctl upgrade stop kubernetes",
+that; with --put-back they are put back at once. Those that checked in stay on
+the new release: to bring them back too, upgrade them to the old one.`,
+		Example: "  bootctl upgrade stop kubernetes\n  bootctl upgrade stop kubernetes --put-back",
 	}, "stop", "put-back", "abandon", "put nodes back that have not checked in")
 }
 
@@ -148,7 +152,7 @@ func upgradeResumeCommand() *cobra.Command {
 		Short: "Go on with an upgrade that failed or was stopped",
 		Long: `Goes on with the upgrade of a role that failed or was stopped. Nodes that were
 put back get another chance, unless --skip-failed leaves them where they are.`,
-		Example: "  bootctl upgrade resume kubernetes && bootctl upgrade status kubernetes --follow",
+		Example: "  bootctl upgrade resume kubernetes &&\n      bootctl upgrade status kubernetes --follow",
 	}, "resume", "skip-failed", "skip", "leave nodes that were put back on the release that they have")
 }
 

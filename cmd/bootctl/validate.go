@@ -24,9 +24,9 @@ func validateCommand() *cobra.Command {
 		Use:   "validate NODE|--all [flags]",
 		Short: "Show whether the systems of nodes are as their roles expect",
 		Long: `Shows what nodes said of themselves, beside what validate: of their roles
-expects: host name, address, bond, drives, system, services, registration. A node
-says it by running the script http://SERVER/validate.sh as root, from a stage of
-its first boot or by hand.
+expects: host name, address, bond, drives, system, services, registration. A
+node says it by running the script http://SERVER/validate.sh as root, from a
+stage of its first boot or by hand.
 
 The exit status is 3 when something is not as expected, or a node has not said
 anything.`,

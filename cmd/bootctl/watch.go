@@ -21,7 +21,7 @@ func watchCommand() *cobra.Command {
 		Long: `Shows each step of every machine, or of the named ones only, as it happens,
 until it is interrupted. A machine that is not in the inventory is named by its
 MAC address.`,
-		Example: "  bootctl watch ncn-m001 ncn-m002",
+		Example: "  bootctl watch\n  bootctl watch ncn-m001 ncn-m002",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := showEvent(cmd.OutOrStdout())
 			if asJSON {

@@ -24,7 +24,7 @@ func whyCommand() *cobra.Command {
 where it stopped and what to look at, and what the node will be told at its
 next boot and why. A machine that is not in the inventory is named by its MAC
 address.`,
-		Example: "  bootctl why ncn-m002",
+		Example: "  bootctl why ncn-m002\n  bootctl why 52:54:00:aa:bb:07",
 		Args:    cli.Args("NODE"),
 	})
 }

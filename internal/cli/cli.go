@@ -134,9 +134,9 @@ Commands:
 {{range .Commands}}{{if .IsAvailableCommand}}  {{rpad .Name .NamePadding}}  {{.Short}}
 {{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
 Flags:
-{{.LocalFlags.FlagUsages}}{{end}}{{if .HasAvailableInheritedFlags}}
+{{.LocalFlags.FlagUsagesWrapped 80}}{{end}}{{if .HasAvailableInheritedFlags}}
 Flags of every command:
-{{.InheritedFlags.FlagUsages}}{{end}}{{if .HasExample}}
+{{.InheritedFlags.FlagUsagesWrapped 80}}{{end}}{{if .HasExample}}
 Example:
 {{.Example}}
 {{end}}`
