@@ -232,20 +232,16 @@ func (done *importedImage) printRoom(w io.Writer) {
 
 // pickRole returns the role that the release is for.
 func (i imageImport) pickRole(c *config.Config) (node.Role, error) {
-	if i.role != "" {
-		return roleArg(c, i.role)
+	roles, err := rolesOf(c, i.role)
+	if err != nil || i.role != "" {
+		return roles[0], err
 	}
-	var installs []string
-	for _, name := range slices.Sorted(maps.Keys(c.Inventory.Roles())) {
-		if r, _ := c.Inventory.Role(name); r.Install != nil {
-			installs = append(installs, name)
-		}
-	}
+	installs := slices.DeleteFunc(roles, func(r node.Role) bool { return r.Install == nil })
 	if len(installs) != 1 {
 		return node.Role{}, cli.Hint(errors.New("of which role is the release to be?"),
 			"name it with --role: "+strings.Join(slices.Sorted(maps.Keys(c.Inventory.Roles())), ", "))
 	}
-	return roleArg(c, installs[0])
+	return installs[0], nil
 }
 
 // idRule is what a release can be called: it becomes part of URLs and of file

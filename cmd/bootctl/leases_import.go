@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"strings"
 	"sync"
 
@@ -39,20 +38,15 @@ interrupted is simply repeated.`,
 			if err != nil {
 				return cli.UsageError(cmd, fmt.Errorf("--format: %w", err))
 			}
-			file, name := cmd.InOrStdin(), "(standard input)"
-			if args[0] != "-" {
-				opened, err := os.Open(args[0])
-				if err != nil {
-					return err
-				}
-				defer opened.Close()
-				file, name = opened, args[0]
-			}
-			in, err := cli.Input(cmd.Context(), file)
+			in, done, err := input(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			defer in.Close()
+			defer done()
+			name := args[0]
+			if name == "-" {
+				name = "(standard input)"
+			}
 			return (&importing{cmd: cmd, name: name, dry: dry}).run(in, f)
 		},
 	}

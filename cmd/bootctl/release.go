@@ -65,8 +65,9 @@ type releaseLine struct {
 }
 
 func listReleases(c *config.Config, tree *links.Tree, only string) ([]releaseLine, error) {
-	if _, ok := c.Inventory.Role(only); only != "" && !ok {
-		return nil, fmt.Errorf("there is no role %q", only)
+	roles, err := rolesOf(c, only)
+	if err != nil {
+		return nil, err
 	}
 	uses, err := tree.InUse()
 	if err != nil {
@@ -78,11 +79,7 @@ func listReleases(c *config.Config, tree *links.Tree, only string) ([]releaseLin
 	}
 	pins := pinsOf(c.Inventory, settings)
 	list := []releaseLine{}
-	for _, name := range slices.Sorted(maps.Keys(c.Inventory.Roles())) {
-		role, _ := c.Inventory.Role(name)
-		if only != "" && name != only {
-			continue
-		}
+	for _, role := range roles {
 		for _, l := range releasesOf(tree, role) {
 			use := links.Use{Dir: role.Dir, Release: l.Release}
 			l.Nodes = append([]string{}, uses[use]...)
@@ -195,6 +192,19 @@ func roleArg(c *config.Config, name string) (node.Role, error) {
 	return role, nil
 }
 
+// rolesOf returns the role that is named, or all by name where none is.
+func rolesOf(c *config.Config, only string) (roles []node.Role, err error) {
+	if only != "" {
+		role, err := roleArg(c, only)
+		return []node.Role{role}, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Inventory.Roles())) {
+		role, _ := c.Inventory.Role(name)
+		roles = append(roles, role)
+	}
+	return roles, nil
+}
+
 // signers reads the keys whose signatures count; nil: there are none.
 func signers(c *config.Config) (artifacts.Keys, error) {
 	if c.Signers == "" {
@@ -255,50 +265,52 @@ func importHint(err error) error {
 
 // importFrom imports from what a person names: "-", a directory or a file.
 func importFrom(cmd *cobra.Command, i artifacts.Import, from string) ([]artifacts.Set, error) {
-	if from == "-" {
-		b := newBar(cmd.ErrOrStderr(), "importing", 0)
-		defer b.done()
-		i.Progress = b.add
-		in, err := cli.Input(cmd.Context(), cmd.InOrStdin())
-		if err != nil {
-			return nil, err
-		}
-		defer in.Close()
-		return i.Tar(cmd.Context(), in)
-	}
-	fi, err := os.Stat(from)
-	if err != nil {
-		return nil, err
-	}
-	if !fi.IsDir() {
-		f, err := os.Open(from)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		b := newBar(cmd.ErrOrStderr(), "importing", fi.Size())
-		defer b.done()
-		i.Progress = b.add
-		in, err := cli.Input(cmd.Context(), f) // it may be a pipe
-		if err != nil {
-			return nil, err
-		}
-		defer in.Close()
-		return i.Tar(cmd.Context(), in)
-	}
-	src, err := os.OpenRoot(from)
-	if err != nil {
-		return nil, err
-	}
-	defer src.Close()
-	b := newBar(cmd.ErrOrStderr(), "importing", sizeOf(src))
+	b := newBar(cmd.ErrOrStderr(), "importing", sizeOf(from))
 	defer b.done()
 	i.Progress = b.add
-	return i.Dir(cmd.Context(), src)
+	if fi, err := os.Stat(from); err == nil && fi.IsDir() {
+		src, err := os.OpenRoot(from)
+		if err != nil {
+			return nil, err
+		}
+		defer src.Close()
+		return i.Dir(cmd.Context(), src)
+	}
+	in, done, err := input(cmd, from)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return i.Tar(cmd.Context(), in)
 }
 
-func sizeOf(dir *os.Root) (n int64) {
-	entries, _ := fs.ReadDir(dir.FS(), ".")
+// input opens a file, "-" for standard input. An interrupt ends reads of it,
+// which may be a pipe.
+func input(cmd *cobra.Command, from string) (in io.Reader, done func(), err error) {
+	file, closeFile := cmd.InOrStdin(), func() {}
+	if from != "-" {
+		f, err := os.Open(from)
+		if err != nil {
+			return nil, nil, err
+		}
+		file, closeFile = f, func() { f.Close() }
+	}
+	r, err := cli.Input(cmd.Context(), file)
+	if err != nil {
+		closeFile()
+		return nil, nil, err
+	}
+	return r, func() { r.Close(); closeFile() }, nil
+}
+
+// sizeOf returns how many bytes a file has, or the files of a directory; zero:
+// that is not known.
+func sizeOf(path string) (n int64) {
+	fi, err := os.Stat(path)
+	if err == nil && fi.Mode().IsRegular() {
+		return fi.Size()
+	}
+	entries, _ := os.ReadDir(path)
 	for _, e := range entries {
 		if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
 			n += fi.Size()
@@ -322,20 +334,16 @@ and others are, and 1 when none is.`,
 }
 
 func verifyReleases(cmd *cobra.Command, c *config.Config, tree *links.Tree, args []string) error {
-	names := slices.Sorted(maps.Keys(c.Inventory.Roles()))
-	if len(args) > 0 {
-		if _, err := roleArg(c, args[0]); err != nil {
-			return err
-		}
-		names = args[:1]
+	roles, err := rolesOf(c, strings.Join(args[:min(1, len(args))], ""))
+	if err != nil {
+		return err
 	}
 	keys, err := signers(c)
 	if err != nil {
 		return err
 	}
 	good, bad := 0, 0
-	for _, name := range names {
-		role, _ := c.Inventory.Role(name)
+	for _, role := range roles {
 		cat := artifacts.Scan(tree.Root(), role)
 		asked := func(id string) bool { return id != "" && (len(args) < 2 || args[1] == id) }
 		for _, s := range cat.Sets {
@@ -350,16 +358,16 @@ func verifyReleases(cmd *cobra.Command, c *config.Config, tree *links.Tree, args
 			}
 			if err != nil {
 				bad++
-				cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("role %s: release %s: %v", name, s.Release, err))
+				cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("role %s: release %s: %v", role.Name, s.Release, err))
 				continue
 			}
 			good++
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %s is what its manifest says\n", name, s.Release)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s is what its manifest says\n", role.Name, s.Release)
 		}
 		for _, x := range cat.Problems {
 			if asked(x.Release) {
 				bad++
-				cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("role %s: release %s: %v", name, x.Release, x))
+				cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("role %s: release %s: %v", role.Name, x.Release, x))
 			}
 		}
 	}
@@ -457,30 +465,32 @@ of their channel and that nobody needs, and removes them with --yes.`,
 }
 
 func pruneReleases(ctx context.Context, w io.Writer, c *config.Config, tree *links.Tree, only string, keep int, yes bool) error {
+	roles, err := rolesOf(c, only)
+	if err != nil {
+		return err
+	}
 	k, err := newKeeper(c, tree)
 	if err != nil {
 		return err
 	}
 	var freed int64
-	for _, name := range slices.Sorted(maps.Keys(c.Inventory.Roles())) {
-		role, _ := c.Inventory.Role(name)
-		if only != "" && name != only {
-			continue
-		}
+	for _, role := range roles {
 		for _, s := range old(artifacts.Scan(tree.Root(), role), keep) {
 			if why := k.why(role.Dir, s.Release); why != "" {
-				fmt.Fprintf(w, "kept %s %s: it %s\n", name, s.Release, why)
+				fmt.Fprintf(w, "kept %s %s: it %s\n", role.Name, s.Release, why)
 				continue
 			}
-			if !yes {
-				fmt.Fprintf(w, "would remove %s %s (%s)\n", name, s.Release, size(s.Size()))
-				freed += s.Size()
-				continue
+			word := "would remove"
+			if yes {
+				word = "removed"
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := artifacts.Remove(tree.Root(), role, s.Release); err != nil {
+					return err
+				}
 			}
-			if err := errors.Join(ctx.Err(), artifacts.Remove(tree.Root(), role, s.Release)); err != nil {
-				return err
-			}
-			fmt.Fprintf(w, "removed %s %s (%s)\n", name, s.Release, size(s.Size()))
+			fmt.Fprintf(w, "%s %s %s (%s)\n", word, role.Name, s.Release, size(s.Size()))
 			freed += s.Size()
 		}
 	}
