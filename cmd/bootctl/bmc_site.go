@@ -27,9 +27,6 @@ const (
 	defaultStatics = "/etc/dnsmasq.d/statics.conf"
 )
 
-// maxPasswordFile is far above any password.
-const maxPasswordFile = 4096
-
 // Sources are the files that say where BMCs are, and which machine this is.
 type sources struct {
 	leases, conman, statics, self string
@@ -208,16 +205,11 @@ func (t *talk) password() (bmc.Secret, error) {
 	if t.passwordFile == "" {
 		return bmc.NewSecret(os.Getenv("IPMI_PASSWORD")), nil
 	}
-	f, err := os.Open(t.passwordFile)
+	text, err := readSmall(t.passwordFile)
 	if err != nil {
 		return bmc.Secret{}, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxPasswordFile))
-	if err != nil {
-		return bmc.Secret{}, err
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
+	line, _, _ := strings.Cut(text, "\n")
 	password := bmc.NewSecret(strings.TrimSuffix(line, "\r"))
 	if password.IsZero() {
 		return password, fmt.Errorf("%s: no password in the first line", t.passwordFile)

@@ -298,16 +298,18 @@ func (i imageImport) wanted(image *artifacts.Image, name string) (sum, from stri
 
 var hexRule = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
-// maxSums bounds a file of check sums.
-const maxSums = 1 << 20
+// maxSmall is far above any file of check sums, password or document.
+const maxSmall = 1 << 20
 
+// readSmall reads a file that a person names, and of one that is too large the
+// beginning.
 func readSmall(name string) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSums))
+	b, err := io.ReadAll(io.LimitReader(f, maxSmall))
 	return string(b), err
 }
 

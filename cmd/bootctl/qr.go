@@ -103,7 +103,7 @@ func printRegistrations(w io.Writer, list []admin.EdgeHost) error {
 	if len(list) == 0 {
 		return nil
 	}
-	t := cli.NewTable(w, "NODE", "SITE", "PHASE", "EDGE HOST ID", "REPORTED", "WHEN", "VERDICT").Spare("WHEN", "SITE", "PHASE", "REPORTED")
+	t := cli.NewTable(w, "NODE", "SITE", "PHASE", "EDGE HOST ID", "REPORTED", "WHEN", "VERDICT").Spare("WHEN", "REPORTED", "SITE", "PHASE")
 	for _, h := range list {
 		verdict := h.Verdict.String()
 		if h.Why != "" {

@@ -13,8 +13,9 @@ import (
 
 const (
 	gap      = "  " // between columns
-	sentence = 28   // what the last column needs to be broken into lines
-	hanging  = 8    // where the lines of a column begin that is narrower
+	sentence = 28   // a wider cell of the last column may be broken into lines
+	roomy    = 40   // room enough for such lines beside the other columns
+	hanging  = 8    // where they begin below the other columns
 	streamed = 512  // rows that a table waits for which is not to wait for all
 )
 
@@ -29,6 +30,7 @@ type Table struct {
 	spare  []string
 	rows   []row
 	widths []int
+	short  []int // the width without sentences
 	hidden []bool
 	stream bool
 	begun  bool // rows are out, so that columns stay as they are
@@ -126,11 +128,19 @@ func (t *Table) print() {
 func (t *Table) measure() {
 	for _, r := range t.rows {
 		for i, c := range r.cells {
-			if i == len(t.widths) {
+			for i >= len(t.short) {
+				t.short = append(t.short, 0)
+			}
+			for i >= len(t.widths) {
 				t.widths = append(t.widths, 0)
 			}
-			if last := i == len(r.cells)-1; !last || len(r.cells) >= len(t.heads) { // a short row runs over the columns that it does not have
-				t.widths[i] = max(t.widths[i], utf8.RuneCountInString(c))
+			if i == len(r.cells)-1 && i < len(t.heads)-1 {
+				break // it runs over the columns that this row does not have
+			}
+			n := utf8.RuneCountInString(c)
+			t.widths[i] = max(t.widths[i], n)
+			if n <= sentence {
+				t.short[i] = max(t.short[i], n)
 			}
 		}
 	}
@@ -147,15 +157,15 @@ func (t *Table) measure() {
 	}
 }
 
-// fits reports whether the columns, the last one perhaps broken, have room.
+// fits reports whether the columns have room, but for sentences in the last.
 func (t *Table) fits() bool {
-	need, last := 0, 0
-	for i, w := range t.widths {
+	end, start := 0, 0
+	for i, width := range t.widths {
 		if !t.hides(i) {
-			need, last = need+w+len(gap), w
+			end, start = start+t.short[i], start+width+len(gap)
 		}
 	}
-	return t.room == 0 || need-len(gap)-last+min(last, sentence) <= t.room
+	return t.room == 0 || end <= t.room
 }
 
 func (t *Table) hides(column int) bool { return column < len(t.hidden) && t.hidden[column] }
@@ -178,7 +188,7 @@ func (t *Table) lines(cells []string) []string {
 	if t.room == 0 || start+utf8.RuneCountInString(last) <= t.room {
 		return []string{strings.TrimRight(lead+last, " ")}
 	}
-	if in := broken(last, strings.Repeat(" ", start), t.room); start == 0 || t.room-start >= sentence && !overlong(in, t.room) {
+	if in := broken(last, strings.Repeat(" ", start), t.room); start == 0 || t.room-start >= roomy && !overlong(in, t.room) {
 		in[0] = lead + strings.TrimLeft(in[0], " ")
 		return in
 	}
