@@ -94,6 +94,9 @@ func TestRun(t *testing.T) {
 	if err != nil || !strings.Contains(out, Bridge) || strings.Contains(out, "eth0") {
 		t.Errorf("ip link: got %q, %v, want %s and not the host's", out, err, Bridge)
 	}
+	if out, err := n.Run(t.Context(), "ip", "-brief", "link", "show", Bridge); err != nil || !strings.Contains(out, "LOWER_UP") {
+		t.Errorf("without a machine: got %q, %v, want %s with a link", out, err, Bridge)
+	}
 	c, err := n.Client(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,9 @@ type Net struct {
 	clients []*Namespace
 }
 
+// nowhere is a bridge in a Net that is down.
+const nowhere = "nowhere"
+
 // serverMAC is the MAC of the server under test on every segment.
 const serverMAC = "02:b0:07:d0:00:01"
 
@@ -50,6 +53,13 @@ func NewNet(addr netip.Prefix) (*Net, error) {
 		// address of its own: else it takes the lowest of its ports, and a new
 		// port would cut off who has the old one in the ARP cache.
 		"link add "+Bridge+" address "+serverMAC+" type bridge stp_state 0 forward_delay 0",
+		// With that it has no link either until it has a port, and nothing that
+		// the server's host sends comes back to the server: a port that leads to
+		// a bridge that is down, and so to nobody.
+		"link add "+nowhere+" type bridge",
+		"link add idle0 type veth peer name idle1",
+		"link set idle1 addrgenmode none master "+nowhere+" up",
+		"link set idle0 addrgenmode none master "+Bridge+" up",
 		"addr add "+addr.String()+" dev "+Bridge,
 		"link set "+Bridge+" up",
 	)
