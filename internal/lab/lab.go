@@ -4,9 +4,9 @@
 // A Net is a network namespace with a bridge, on which the server under test
 // and its machines live; nothing in it reaches the outside. A Guest is a
 // virtual machine in QEMU that has no disk and starts as its firmware does:
-// SeaBIOS or OVMF, PXE or an iPXE ROM. Images are what it boots: a Debian
-// kernel, an initrd with busybox (Build) or made by dracut (BuildDracut), and a
-// squashfs root per role. All that needs root and the packages of .ci/deps;
+// SeaBIOS or OVMF, PXE or an iPXE ROM, at a Port of a switch. Images are what it
+// boots: a Debian kernel, an initrd with busybox (Build) or made by dracut
+// (BuildDracut), and a squashfs root per role. All that needs root and the packages of .ci/deps;
 // Missing says what is lacking.
 //
 // The initrd with busybox does what dracut-metal-mdsquash does. It reads from the kernel
