@@ -319,7 +319,7 @@ func (a *acknowledgement) settle(out *outbox, err error) {
 	x.out = out
 	switch {
 	case err != nil:
-		x.event(timeline.Event{Step: timeline.Ack, Addr: a.addr, Err: "lease could not be written to disk"})
+		x.eventAt(slog.LevelDebug, timeline.Event{Step: timeline.Ack, Addr: a.addr, Err: "lease could not be written to disk"}) // lost says it of all of them
 	default:
 		x.reply.start(&x.request, Ack, x.serverID)
 		x.reply.setAddr(offCIAddr, x.CIAddr)
@@ -478,15 +478,20 @@ func (x *exchange) warnSend(d destination, err error) {
 // event records a step of this client. What a node does is worth a line in the
 // log, what others on the segment do only for those who look.
 func (x *exchange) event(e timeline.Event) {
+	level := slog.LevelDebug
+	if x.machine.Name != "" {
+		level = slog.LevelInfo
+	}
+	x.eventAt(level, e)
+}
+
+// eventAt records a step of this client, with a line in the log of a level.
+func (x *exchange) eventAt(level slog.Level, e timeline.Event) {
 	if x.s.surveys.asks(x.MAC) {
 		return // nobody's boot
 	}
 	e.Node, e.MAC, e.Stage, e.Arch = x.machine.Name, x.MAC, x.Client.Stage, x.Client.Arch.String()
 	x.s.Record(e)
-	level := slog.LevelDebug
-	if x.machine.Name != "" {
-		level = slog.LevelInfo
-	}
 	if !x.s.Log.Enabled(context.Background(), level) {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -143,6 +144,45 @@ func TestLogIsLimited(t *testing.T) {
 		}
 		if n := strings.Count(lines.String(), "\n"); n == 0 || n > 3 {
 			t.Errorf("got %d lines, want one of the disk, one of declined addresses and one of the empty pool:\n%.1000s", n, &lines)
+		}
+	})
+}
+
+// everyone is an inventory in which every machine is a node.
+type everyone struct{ fixed }
+
+func (everyone) Find(c Client) Machine { return Machine{Name: "ncn-" + c.MAC.Hyphen()} }
+
+// A disk that is full is told with a line a minute, also of nodes, that says how
+// many leases were not acknowledged; and when it has room again.
+func TestFullDiskIsTold(t *testing.T) {
+	run(t, []Subnet{testSubnet()}, everyone{}, func(b *bench) {
+		var lines bytes.Buffer
+		b.server.Log = slog.New(slog.NewTextHandler(&lines, nil))
+		ask := func(times int) {
+			for i := range times {
+				mac := node.MAC{2, 0, 0, 0, 1, byte(i)}
+				addr := yiaddr(b.must(discover(mac), dhcpv4.MessageTypeOffer))
+				b.ask(selecting(mac, addr))
+			}
+		}
+		b.disk.broken = errDiskFull
+		ask(20)
+		time.Sleep(warnEvery)
+		ask(20)
+		b.disk.broken = nil
+		ask(2)
+		var got []string
+		for line := range strings.Lines(lines.String()) {
+			if strings.Contains(line, "disk") {
+				_, msg, _ := strings.Cut(line, "level=")
+				got = append(got, strings.TrimSpace(msg))
+			}
+		}
+		const not = `ERROR msg="leases not on disk, so not acknowledged; said once a minute" `
+		want := []string{not + "leases=1 err=\"" + errDiskFull.Error() + "\"", not + "leases=20 err=\"" + errDiskFull.Error() + "\"", `WARN msg="leases are written to disk again" lost=19`}
+		if !slices.Equal(got, want) {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	})
 }

@@ -55,7 +55,7 @@ type Server struct {
 	rivals            rivals
 	surveys           surveys
 	unsent, exhausted seldom
-	unwritten         seldom
+	unwritten         tally
 	conflicts         seldom
 	refused           seldom // addresses that clients declined
 }
@@ -78,6 +78,19 @@ func (s *seldom) Do(now time.Time, f func()) {
 	if now.Unix()-last >= int64(warnEvery/time.Second) && s.last.CompareAndSwap(last, now.Unix()) {
 		f()
 	}
+}
+
+// A tally counts what befalls many clients at once, for a line a minute that
+// says how many they were since the last one.
+type tally struct {
+	seldom
+	count atomic.Int64
+}
+
+// Add counts n, and calls f with the count unless it did within the last minute.
+func (t *tally) Add(now time.Time, n int, f func(count int64)) {
+	t.count.Add(int64(n))
+	t.Do(now, func() { f(t.count.Swap(0)) })
 }
 
 // settings is what a reload replaces as a whole.
@@ -334,6 +347,7 @@ func (s *Server) commitLoop() {
 	var changed []uint32
 	var changes []store.Change
 	var buf []byte
+	var failing bool
 	for first := range s.commits {
 		batch = s.gather(batch[:0], first)
 		changed = changed[:0]
@@ -344,9 +358,13 @@ func (s *Server) commitLoop() {
 		start := time.Now()
 		err := s.Store.Apply(changes)
 		s.Metrics.committed(len(batch), time.Since(start), err)
-		if err != nil {
+		switch {
+		case err != nil:
 			s.lost(len(batch), err)
-		} else {
+		case failing:
+			s.Log.Warn("leases are written to disk again", "lost", s.unwritten.count.Swap(0))
+		}
+		if failing = err != nil; !failing {
 			s.Leases.committed(changed)
 		}
 		s.settle(batch, &out, err)
@@ -361,8 +379,8 @@ func (s *Server) commitLoop() {
 
 // lost says that leases are not on disk: it is so for everybody at once.
 func (s *Server) lost(leases int, err error) {
-	s.unwritten.Do(s.clock.now(), func() {
-		s.Log.Error("leases not on disk, so not acknowledged; said once a minute", "leases", leases, "err", err)
+	s.unwritten.Add(s.clock.now(), leases, func(count int64) {
+		s.Log.Error("leases not on disk, so not acknowledged; said once a minute", "leases", count, "err", err)
 	})
 }
 
