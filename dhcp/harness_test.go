@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,6 +128,7 @@ type pipe struct {
 
 	hosts map[netip.Addr]node.MAC // other hosts on the link
 	asked chan netip.Addr
+	drops atomic.Pointer[Drops] // nil: none
 }
 
 type inboundPacket struct {
@@ -179,7 +181,14 @@ func (p *pipe) Send(batch []outbound) {
 func (p *pipe) SetReadDeadline(time.Time) error { p.once.Do(func() { close(p.wake) }); return nil }
 func (p *pipe) MTU() int                        { return 1500 }
 func (p *pipe) Gone() bool                      { return false }
-func (p *pipe) Close() error                    { return nil }
+func (p *pipe) Dropped() Drops {
+	if d := p.drops.Swap(nil); d != nil {
+		return *d
+	}
+	return Drops{}
+}
+
+func (p *pipe) Close() error { return nil }
 
 // bench is a running server in a synctest bubble.
 type bench struct {

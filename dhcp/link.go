@@ -26,11 +26,19 @@ type conn interface {
 	Answers(taken func(netip.Addr, node.MAC))
 	// MTU is the longest packet that goes out in one piece, IP header included.
 	MTU() int
+	// Dropped returns what the kernel dropped of what came since the last call.
+	Dropped() Drops
 	// Gone reports whether the interface is no longer the one that the socket
 	// was opened on. The socket itself does not notice.
 	Gone() bool
 	SetReadDeadline(time.Time) error
 	Close() error
+}
+
+// Drops are packets that the kernel dropped before they were read.
+type Drops struct {
+	Full int // the socket's buffer was full
+	Shed int // DISCOVERs under load, at our request; and what did not fit meanwhile
 }
 
 // inbound is a packet as it arrived.
@@ -57,6 +65,9 @@ type link struct {
 	ifname string
 	port   uint16
 	open   func() (conn, error)
+
+	unread Drops  // not told in the log yet; only for watch
+	told   seldom // likewise
 
 	current atomic.Pointer[conn]
 	mu      sync.Mutex // held while it is replaced
@@ -140,9 +151,9 @@ func (l *link) reopen(ctx context.Context, failed *conn) bool {
 	return false
 }
 
-// watch makes the receivers of a link fail when its interface is gone, until
-// ctx is done.
-func (l *link) watch(ctx context.Context) {
+// watch makes the receivers of a link fail when its interface is gone, and tells
+// dropped of what the kernel drops, until ctx is done.
+func (l *link) watch(ctx context.Context, dropped func(Drops)) {
 	tick := time.NewTicker(reopenEvery)
 	defer tick.Stop()
 	for {
@@ -150,7 +161,9 @@ func (l *link) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if c := l.conn(); c.Gone() {
+			c := l.conn()
+			dropped(c.Dropped())
+			if c.Gone() {
 				c.SetReadDeadline(time.Unix(1, 0))
 			}
 		}

@@ -30,10 +30,10 @@ type Link struct {
 	sock    net.PacketConn
 	in      syscall.RawConn // of sock
 	headers bool            // sock is a raw one: see ListenBeside
-	shed    *shedder        // nil: none
-	out     *sender         // of IP packets
-	frames  *sender         // nil: replies to clients without an address are broadcast
-	arp     *packet.Conn    // nil: nobody is asked for addresses
+	shed    *shedder
+	out     *sender      // of IP packets
+	frames  *sender      // nil: replies to clients without an address are broadcast
+	arp     *packet.Conn // nil: nobody is asked for addresses
 	icmp    net.PacketConn
 	readers sync.Pool // of *reader
 	rings   sync.Pool // of *ring
@@ -75,7 +75,7 @@ func Listen(ifname string, port uint16) (*Link, error) {
 
 // newSockets makes a Link that receives on sock, which it closes on error.
 func newSockets(ifi *net.Interface, sock net.PacketConn) (*Link, error) {
-	l := &Link{ifi: ifi, sock: sock, readers: sync.Pool{New: newReader}, rings: sync.Pool{New: newRing}}
+	l := &Link{ifi: ifi, sock: sock, shed: new(shedder), readers: sync.Pool{New: newReader}, rings: sync.Pool{New: newRing}}
 	l.note(ifi)
 	in, err := sock.(syscall.Conn).SyscallConn()
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"bootd/internal/node"
 	"bootd/internal/timeline"
@@ -299,4 +301,41 @@ func TestARP(t *testing.T) {
 	if a, mac, ok := arpSender(reply); !ok || a != addr || mac != m2 {
 		t.Errorf("reply: got %v %v %v, want %v of %v", a, mac, ok, addr, m2)
 	}
+}
+
+// What the kernel drops is counted for each socket, and told once a minute with
+// how much it was, the rest too when nothing more is dropped.
+func TestKernelDropsAreTold(t *testing.T) {
+	one(t, func(b *bench) {
+		var lines bytes.Buffer
+		b.server.Log = slog.New(slog.NewTextHandler(&lines, nil))
+		time.Sleep(reopenEvery / 2) // between two looks
+		for range 3 {
+			b.dhcp.drops.Store(&Drops{Full: 5, Shed: 100})
+			b.pxe.drops.Store(&Drops{})
+			time.Sleep(reopenEvery)
+		}
+		time.Sleep(2 * warnEvery)
+		var got []string
+		for line := range strings.Lines(lines.String()) {
+			_, counts, _ := strings.Cut(line, "once a minute\" ")
+			got = append(got, strings.TrimSpace(counts))
+		}
+		if want := []string{"iface=eth0 port=67 full=5 shed=100", "iface=eth0 port=67 full=10 shed=200"}; !slices.Equal(got, want) {
+			t.Errorf("log: got %q, want %q", got, want)
+		}
+		reg := prometheus.NewRegistry()
+		reg.MustRegister(b.server.Metrics.kernel)
+		families, err := reg.Gather()
+		if err != nil || len(families) != 1 {
+			t.Fatalf("got %v, %v, want one metric", families, err)
+		}
+		var counts []string
+		for _, m := range families[0].Metric { // sorted, with labels in the order of their names
+			counts = append(counts, fmt.Sprint(m.Label[1].GetValue(), " ", m.Label[2].GetValue(), " ", m.Counter.GetValue()))
+		}
+		if want := []string{"4011 overload 0", "4011 socket full 0", "67 overload 300", "67 socket full 15"}; !slices.Equal(counts, want) {
+			t.Errorf("%s: got %q, want %q", families[0].GetName(), counts, want)
+		}
+	})
 }

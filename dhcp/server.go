@@ -69,6 +69,22 @@ func (s *Server) recover(ctx context.Context, l *link, failed *conn, err error) 
 	}
 }
 
+// dropped tells of packets of a link that the kernel dropped: that this host is
+// overloaded shows nowhere else, since nobody ever read them.
+func (s *Server) dropped(l *link, d Drops) {
+	s.Metrics.unread(l, d)
+	l.unread.Full += d.Full
+	l.unread.Shed += d.Shed
+	if l.unread == (Drops{}) {
+		return
+	}
+	l.told.Do(time.Now(), func() {
+		s.Log.Warn("more DHCP packets than can be answered: the kernel dropped some before they were read; clients ask again; said once a minute",
+			"iface", l.ifname, "port", l.port, "full", l.unread.Full, "shed", l.unread.Shed)
+		l.unread = Drops{}
+	})
+}
+
 // seldom limits a warning that would come for every client to one a minute.
 type seldom struct{ last atomic.Int64 } // Unix seconds
 
@@ -204,7 +220,7 @@ func (s *Server) serve(ctx context.Context, links []*link) error {
 	others.Go(func() { s.probeLoop(rctx) })
 	for _, l := range links {
 		others.Go(func() { l.Answers(s.taken) })
-		others.Go(func() { l.watch(rctx) })
+		others.Go(func() { l.watch(rctx, func(d Drops) { s.dropped(l, d) }) })
 		stop := context.AfterFunc(rctx, l.interrupt)
 		defer stop()
 		defer l.Close()

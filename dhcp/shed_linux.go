@@ -15,12 +15,15 @@ const shedFrom = shedAge / 2
 
 // A shedder has the kernel drop DISCOVERs before they are in a socket's queue:
 // there that costs a tenth of what it costs us. It does so while the queue is
-// long, and never while nobody reads from it. Its methods are safe for
-// concurrent use.
+// long, and never while nobody reads from it. It also counts what the kernel
+// drops. Its methods are safe for concurrent use.
 type shedder struct {
-	mu   sync.Mutex
-	on   bool
-	prog []unix.SockFilter
+	prog []unix.SockFilter // empty: it only counts
+
+	mu      sync.Mutex
+	on      bool
+	counted uint32 // of the kernel's count
+	drops   Drops  // not taken yet
 }
 
 func newShedder() (*shedder, error) {
@@ -52,14 +55,13 @@ func notDiscover() []bpf.Instruction {
 // set has a socket's DISCOVERs dropped, or no more. What the kernel refuses is
 // no loss: they are dropped here, then.
 func (s *shedder) set(fd uintptr, on bool) {
-	if s == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.on == on:
+	if s.on == on {
 		return
+	}
+	s.countLocked(fd)
+	switch {
 	case on:
 		p := unix.SockFprog{Len: uint16(len(s.prog)), Filter: &s.prog[0]}
 		s.on = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &p) == nil
@@ -70,7 +72,7 @@ func (s *shedder) set(fd uintptr, on bool) {
 
 // judge looks at a batch that was read, of a socket, and decides.
 func (s *shedder) judge(c syscall.RawConn, batch []*exchange, full bool, now time.Time) {
-	if s == nil {
+	if len(s.prog) == 0 {
 		return
 	}
 	s.mu.Lock()
