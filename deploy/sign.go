@@ -174,6 +174,12 @@ func (r Record) old(rules Rules) bool {
 }
 
 // says takes what the running system says of itself.
+//
+// It ends an installation even where the installer was never seen running. Then
+// it is either what an installer made that fetched nothing from us, or the system
+// of before, because the installer did not start. Nobody can tell which, and a
+// disk that is in use is not written: an order that is lost costs another one,
+// an installer that is given out again costs the system. The reason says so.
 func (r Record) says(now time.Time, s Sign, rules Rules) Record {
 	if r.old(rules) {
 		return r
@@ -183,6 +189,9 @@ func (r Record) says(now time.Time, s Sign, rules Rules) Record {
 		reached = Ready
 	}
 	why := cmp.Or(s.Detail, map[SignKind]string{SaidBooted: "the system checked in", SaidJoined: "the system said that it registered", Validated: "all checks passed"}[s.Kind])
+	if rules.Install != nil && r.Installing() && !r.Running {
+		why += ", and its installer was never seen running: if it is the system of before, arm the node again"
+	}
 	r.Boots = 0
 	switch {
 	case reached == Failed:
