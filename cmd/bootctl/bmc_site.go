@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,7 +145,7 @@ func (s *bmcSite) pick(cmd *cobra.Command, args []string, needed bool) ([]bmc.BM
 	if err != nil {
 		return nil, err
 	}
-	targets, err := chooseTargets(bmc.Find(e), patterns, e.Self)
+	targets, err := chooseTargets(bmc.Find(e), patterns, e.Self, inv)
 	if err != nil {
 		return nil, err
 	}
@@ -173,10 +174,12 @@ func (s *bmcSite) inventory(cmd *cobra.Command) (*node.Inventory, error) {
 }
 
 // chooseTargets returns the targets that patterns stand for, or all when there
-// are none. A pattern that stands for no BMC is an error, as is self by name.
-func chooseTargets(targets []bmc.Target, patterns []node.Pattern, self string) (chosen []bmc.Target, err error) {
-	hit := make([]bool, len(patterns))
+// are none. A pattern that stands for no BMC is an error, as is self by name. inv
+// is nil where there is no configuration.
+func chooseTargets(targets []bmc.Target, patterns []node.Pattern, self string, inv *node.Inventory) (chosen []bmc.Target, err error) {
+	hit, known := make([]bool, len(patterns)), inv.Names()
 	for _, t := range targets {
+		known = append(known, t.Node)
 		if picked(patterns, hit, t.Node) {
 			chosen = append(chosen, t)
 		}
@@ -187,6 +190,8 @@ func chooseTargets(targets []bmc.Target, patterns []node.Pattern, self string) (
 		case hit[i]:
 		case p.String() == self:
 			errs = append(errs, fmt.Errorf("%s is this machine, whose BMC is left alone", self))
+		case inv != nil && !slices.ContainsFunc(inv.Names(), p.Match):
+			errs = append(errs, node.Unknown(p.String(), known))
 		default:
 			errs = append(errs, fmt.Errorf("%s: no BMC is known", p))
 		}

@@ -81,7 +81,7 @@ func (m *isoMaker) run(ctx context.Context, stdout io.Writer, name string) error
 	}
 	n, ok := c.Inventory.ByName(name)
 	if !ok {
-		return fmt.Errorf("%q is not a node of the configuration", name)
+		return c.Inventory.Unknown(name)
 	}
 	output, err := outsideRoot(cmp.Or(m.output, name+"-"+m.kind+".iso"), c.Root)
 	if err != nil {

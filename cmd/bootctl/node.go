@@ -99,7 +99,11 @@ func askNode(cmd *cobra.Command, args []string) (n shownNode, err error) {
 	}
 	i := slices.IndexFunc(list, func(n admin.Node) bool { return n.Name == args[0] })
 	if i < 0 {
-		return n, cli.Hint(fmt.Errorf("there is no node %q", args[0]), "bootctl node list shows the nodes, bootctl status other machines too")
+		var names []string
+		for _, n := range list {
+			names = append(names, n.Name)
+		}
+		return n, cli.Hint(node.Unknown(args[0], names), "bootctl node list shows the nodes, bootctl status other machines too")
 	}
 	n.Node = list[i]
 	n.Deployment, err = client(cmd).Deployment(cmd.Context(), args[0])

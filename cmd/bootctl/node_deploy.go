@@ -88,9 +88,9 @@ POST /checkin/report. Secrets of its payload are replaced by their names.`,
 		Example: "  bootctl node log edge-02",
 		Args:    cli.Args("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dep, err := client(cmd).Deployment(cmd.Context(), args[0])
+			dep, err := of(args[0], func(name string) (admin.Deployment, error) { return client(cmd).Deployment(cmd.Context(), name) })
 			if err != nil {
-				return explained(fmt.Errorf("%q: %w", args[0], err))
+				return explained(err)
 			}
 			return printReports(cmd.OutOrStdout(), dep.Reports, time.Now())
 		},

@@ -214,7 +214,7 @@ func renderPayload(w io.Writer, c *config.Config, name, stage string, wipe bool)
 	c, _ = onHost(c) // see elsewhere
 	n, ok := c.Inventory.ByName(name)
 	if !ok {
-		return fmt.Errorf("%q is not a node of the configuration", name)
+		return c.Inventory.Unknown(name)
 	}
 	p, key, kind := n.Payload, "payload:", "payload"
 	if stage == "site" {

@@ -16,7 +16,7 @@ func validateCommand() *cobra.Command {
 	var all bool
 	cmd := question[[]admin.Validation]{
 		ask: func(cmd *cobra.Command, args []string) ([]admin.Validation, error) {
-			return client(cmd).Validations(cmd.Context(), strings.Join(args, ""))
+			return of(strings.Join(args, ""), func(name string) ([]admin.Validation, error) { return client(cmd).Validations(cmd.Context(), name) })
 		},
 		show: printValidations,
 		bad:  invalid,

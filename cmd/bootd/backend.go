@@ -12,6 +12,7 @@ import (
 	"bootd/deploy"
 	"bootd/deploy/payload"
 	"bootd/internal/admin"
+	"bootd/internal/node"
 	"bootd/internal/timeline"
 	"bootd/links"
 )
@@ -84,7 +85,7 @@ func (d *daemon) Story(machine string, now time.Time) (admin.Story, error) {
 	}
 	events := d.events.Events(machine)
 	if n == nil && events == nil {
-		return admin.Story{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
+		return admin.Story{}, d.unknown(machine)
 	}
 	rec, life := deploy.Record{}, admin.Life{}
 	if n != nil {
@@ -92,6 +93,11 @@ func (d *daemon) Story(machine string, now time.Time) (admin.Story, error) {
 		life = d.life(n.Name, rec, now)
 	}
 	return admin.Story{Machine: machine, Known: n != nil, Deployment: rec, Life: life, Next: d.next(w, n, now), Boot: timeline.Tell(events, now), Upgrade: d.rollouts.story(machine)}, nil
+}
+
+// unknown says that there is no machine of a name.
+func (d *daemon) unknown(name string) error {
+	return fmt.Errorf("%q: %w", name, &admin.UnknownError{Near: node.Near(name, d.world.Load().inv.Names())})
 }
 
 // PayloadLog implements admin.Backend.
@@ -102,7 +108,7 @@ func (d *daemon) PayloadLog(machine string) ([]timeline.Event, error) {
 	}
 	events := d.events.Events(machine)
 	if n == nil && events == nil {
-		return nil, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
+		return nil, d.unknown(machine)
 	}
 	return slices.DeleteFunc(events, func(e timeline.Event) bool { return e.Step != timeline.Payload }), nil
 }

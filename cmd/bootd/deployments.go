@@ -332,7 +332,7 @@ const ordersAtOnce = 128
 // Deployment implements admin.Deployments.
 func (d *daemon) Deployment(name string) (admin.Deployment, error) {
 	if _, ok := d.world.Load().inv.ByName(name); !ok {
-		return admin.Deployment{}, fmt.Errorf("%q: %w", name, admin.ErrUnknown)
+		return admin.Deployment{}, d.unknown(name)
 	}
 	reports, err := d.reportsOf(name)
 	r := d.records.Get(name)

@@ -65,7 +65,7 @@ func (d *daemon) OfferMedium(ctx context.Context, o admin.MediumOrder) (admin.Me
 	w := d.world.Load()
 	n, ok := w.inv.ByName(o.Node)
 	if !ok {
-		return admin.MediumOffer{}, fmt.Errorf("%q: %w", o.Node, admin.ErrUnknown)
+		return admin.MediumOffer{}, d.unknown(o.Node)
 	}
 	of := w.serverFor(n)
 	if o.Server = cmp.Or(o.Server, w.serverAt(o.From), of); o.Server == "" {

@@ -132,7 +132,7 @@ var hardware = []string{"macs", "bmc", "uuid", "serial"}
 func (d *daemon) ReplaceNode(r admin.NodeRequest, dry bool) (admin.NodeChange, error) {
 	return d.edit(r.Name, dry, func(draft *config.Draft, was *node.Node) error {
 		if was == nil {
-			return noNode(r.Name)
+			return d.noNode(r.Name)
 		}
 		set, had := config.Keys{}, texts(was)
 		for key, values := range r.Keys {
@@ -164,7 +164,7 @@ func (d *daemon) RemoveNode(name string, force, dry bool) (admin.NodeChange, err
 		case err != nil:
 			return err
 		case !ok:
-			return noNode(name)
+			return d.noNode(name)
 		}
 		return nil
 	})
@@ -182,7 +182,7 @@ func (d *daemon) busy(name string) error {
 	return nil
 }
 
-func noNode(name string) error { return fmt.Errorf("there is no node %q", name) }
+func (d *daemon) noNode(name string) error { return d.world.Load().inv.Unknown(name) }
 
 // edit changes one node in the file of nodes, puts that in force, and ends the
 // leases of hardware that is no longer the node's. The function do makes the

@@ -328,3 +328,22 @@ func TestReplacedNodeBoots(t *testing.T) {
 	}
 	wantMatch(t, "status", s.bootctl("status"), `^`+m001.MAC.String()+` +\(unknown\)`)
 }
+
+// A name that no node has leads to the one that was meant, whichever command it
+// was said to.
+func TestNameThatNobodyHas(t *testing.T) {
+	t.Parallel()
+	s := newSegment(t, netip.MustParsePrefix("10.77.0.1/24"), reservedSubnet)
+	for _, command := range []string{
+		"why W1", "watch ncn-w002 W1", "payload log W1", "node log W1", "validate W1",
+		"node show W1", "node hold w1", "node arm w1 --yes", "node replace W1 --mac " + newMAC, "node remove w1", "upgrade --role kubernetes --release 1 w1 --yes",
+		"bmc status w1 --config " + s.config, "set-links --node w1 --config " + s.config, "payload render w1 --config " + s.config,
+	} {
+		got := s.bootctlStatus(1, strings.Fields(command)...)
+		if !strings.HasPrefix(strings.ToLower(got), `bootctl: "w1": no such node, and nothing was ever seen of it: did you mean "ncn-w001"?`+"\n") &&
+			!strings.HasPrefix(strings.ToLower(got), `bootctl: there is no node "w1": did you mean "ncn-w001"?`+"\n") {
+			t.Errorf("%s: got %q, want it to lead to ncn-w001", command, got)
+		}
+	}
+	wantMatch(t, "a neighbour", s.bootctlStatus(1, "why", "ncn-w003"), `^bootctl: "ncn-w003": no such node, and nothing was ever seen of it$`)
+}

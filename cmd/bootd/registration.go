@@ -110,7 +110,7 @@ func (d *daemon) bind(m claim.Machine, site, name string) (string, error) {
 		case m.Node == "" && was != nil:
 			return fmt.Errorf("node %q is there already: choose another name", name)
 		case m.Node != "" && was == nil:
-			return noNode(name)
+			return d.noNode(name)
 		case m.Node != "" && config.Claimed(was) && was.Tags["site"] != site:
 			return fmt.Errorf("node %q belongs to site %s already", name, was.Tags["site"])
 		case was != nil:
@@ -246,7 +246,7 @@ func (d *daemon) Claim(machine, server string) (admin.ClaimOffer, error) {
 		mac, err := node.ParseMAC(machine)
 		m, ok := d.desk.Waiting(mac)
 		if err != nil || !ok {
-			return admin.ClaimOffer{}, fmt.Errorf("%q: %w", machine, admin.ErrUnknown)
+			return admin.ClaimOffer{}, d.unknown(machine)
 		}
 		return d.offer(m, cmp.Or(server, d.anyServer()))
 	}

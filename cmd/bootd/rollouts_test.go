@@ -325,7 +325,7 @@ func TestUpgradeRefusals(t *testing.T) {
 		{func(r *admin.UpgradeRequest) { r.Role = "kubernets" }, `there is no role "kubernets"; there are: [installed kubernetes]`},
 		{func(r *admin.UpgradeRequest) { r.Role = "installed" }, `role "installed": its releases are installers`},
 		{func(r *admin.UpgradeRequest) { r.Release = "0.1.0" }, "0.1.0"},
-		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m001,ncn-w*" }, `node "ncn-w*" is not in the inventory`},
+		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m001,ncn-w*" }, `there is no node "ncn-w*"`},
 		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-m004" }, `node "ncn-m004": does not boot a release: held by the administrator`},
 		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-i001" }, `node "ncn-i001" is of role "installed", not "kubernetes"`},
 		{func(r *admin.UpgradeRequest) { r.Nodes = "ncn-[m]" }, "ncn-[m]"},

@@ -70,7 +70,7 @@ func (d *daemon) validated(in ipxe.CheckIn) error {
 func (d *daemon) Validations(name string) (list []admin.Validation, err error) {
 	w := d.world.Load()
 	if _, ok := w.inv.ByName(name); name != "" && !ok {
-		return nil, fmt.Errorf("%q: %w", name, admin.ErrUnknown)
+		return nil, d.unknown(name)
 	}
 	for _, n := range w.inv.Nodes() {
 		e, ok := d.expected(w, &n)

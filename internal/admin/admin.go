@@ -38,6 +38,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -49,6 +50,20 @@ import (
 // ErrUnknown is returned when a machine is neither in the inventory nor was
 // ever seen.
 var ErrUnknown = errors.New("no such node, and nothing was ever seen of it")
+
+// An UnknownError is an ErrUnknown that may know better. Its message does not
+// name the machine: who asked for it does, and as it was spelled.
+type UnknownError struct{ Near string } // node that was probably meant; empty: nobody knows
+
+func (e *UnknownError) Error() string {
+	if e.Near == "" {
+		return ErrUnknown.Error()
+	}
+	return fmt.Sprintf("%v: did you mean %q?", ErrUnknown, e.Near)
+}
+
+// Is makes it an ErrUnknown.
+func (e *UnknownError) Is(target error) bool { return target == ErrUnknown }
 
 // ErrNotRunning is returned when nobody listens on the socket.
 var ErrNotRunning = errors.New("the daemon is not running")

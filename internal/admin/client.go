@@ -193,7 +193,7 @@ func (c *Client) failure(res *http.Response) error {
 	case err != nil || f.Error == "":
 		return fmt.Errorf("%s: not an answer of bootd: %s", c.socket, res.Status)
 	case f.Unknown:
-		return ErrUnknown
+		return &UnknownError{Near: f.Near}
 	case f.NoLease:
 		return ErrNoLease
 	}

@@ -60,7 +60,11 @@ func Handler(b Backend) http.Handler {
 func answer(w http.ResponseWriter, v any, err error) {
 	switch {
 	case errors.Is(err, ErrUnknown):
-		refuse(w, http.StatusNotFound, failure{Error: err.Error(), Unknown: true})
+		f := failure{Error: err.Error(), Unknown: true}
+		if e, ok := errors.AsType[*UnknownError](err); ok {
+			f.Near = e.Near
+		}
+		refuse(w, http.StatusNotFound, f)
 	case errors.Is(err, ErrNoLease):
 		refuse(w, http.StatusNotFound, failure{Error: err.Error(), NoLease: true})
 	case err != nil:
@@ -88,6 +92,7 @@ type failure struct {
 	Error   string `json:"error"`
 	Unknown bool   `json:"unknown,omitempty"` // it is the machine that is not there, and not the route
 	NoLease bool   `json:"no_lease,omitempty"`
+	Near    string `json:"near,omitempty"` // node that was probably meant, with Unknown
 }
 
 func refuse(w http.ResponseWriter, status int, f failure) {

@@ -71,7 +71,7 @@ func (inv *Inventory) Pick(patterns []Pattern) (nodes []Node, err error) {
 		}
 	}
 	if i := slices.Index(used, false); i >= 0 {
-		return nil, fmt.Errorf("node %q is not in the inventory", patterns[i])
+		return nil, inv.Unknown(patterns[i].String())
 	}
 	return nodes, nil
 }
