@@ -58,6 +58,7 @@ type daemon struct {
 	reloadErr  atomic.Pointer[string]
 	strangers  *rate.Limiter
 	unkept     prometheus.Counter
+	unwritten  rate.Sometimes // see notKept
 	reloadGood prometheus.Gauge
 	steps      *prometheus.CounterVec
 	registry   *prometheus.Registry
@@ -105,7 +106,7 @@ type component struct {
 // binds every socket. On error it leaves nothing open.
 func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 	d := &daemon{log: log, started: time.Now(), registry: prometheus.NewRegistry(),
-		strangers: rate.NewLimiter(strangerSteps, strangerBurst), ejects: make(chan string, ejectQueue)}
+		strangers: rate.NewLimiter(strangerSteps, strangerBurst), unwritten: rate.Sometimes{Interval: time.Minute}, ejects: make(chan string, ejectQueue)}
 	d.pulse = deploy.NewPulse(d.started)
 	d.register()
 	for _, step := range []func() error{func() error { return d.openRoot(cfg) }, d.openState, d.bindDHCP, d.bindTFTP, d.bindHTTP, d.bindAdmin} {

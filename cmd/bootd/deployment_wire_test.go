@@ -222,6 +222,9 @@ func TestFullDiskMakesNodesWait(t *testing.T) {
 			t.Errorf("disk full: got %s, want it armed", got)
 		}
 	}
+	if n := strings.Count(s.daemon.String(), "cannot be kept"); n != 1 {
+		t.Errorf("disk full, asked twice: got %d lines in the log, want one a minute", n)
+	}
 	if status, _, _ := c.get("http://10.77.0.1/checkin/booted", "-X", "POST"); status != 200 {
 		t.Errorf("a check-in of the system before it, which moves nothing: got %d, want 200", status)
 	}

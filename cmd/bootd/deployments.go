@@ -68,10 +68,18 @@ func (d *daemon) decide(m ipxe.Machine) deploy.Decision {
 		return w.decide(n, o)
 	})
 	if err != nil {
-		d.log.Error("what a node is told cannot be kept, so it waits", "node", n.Name, "err", err)
+		d.notKept(n.Name, err)
 		return deploy.Decision{Action: deploy.Hold, Node: n.Name, Role: n.Role, Reason: "the server cannot write its state, see its log"}
 	}
 	return dec
+}
+
+// notKept says that the deployment of a node cannot be written. It is so for all
+// of them, and each of them asks again and again.
+func (d *daemon) notKept(name string, err error) {
+	d.unwritten.Do(func() {
+		d.log.Error("deployments cannot be kept, so nodes wait; said once a minute", "node", name, "err", err)
+	})
 }
 
 // next is what a node would be told now; n is nil for a machine that is none.
@@ -152,7 +160,7 @@ func (d *daemon) observe(e *timeline.Event) {
 		return
 	}
 	if _, _, err := d.sign(e.Node, deploy.Sign{Kind: kind}); err != nil && !errors.Is(err, deploy.ErrNotNow) {
-		d.log.Error("deployment not kept", "node", e.Node, "err", err)
+		d.notKept(e.Node, err)
 	}
 }
 
@@ -288,7 +296,7 @@ func (d *daemon) giveUp(now time.Time) {
 			continue
 		}
 		if _, _, err := d.sign(n.Name, deploy.Sign{Kind: deploy.Overdue}); err != nil {
-			d.log.Error("deployment not kept", "node", n.Name, "err", err)
+			d.notKept(n.Name, err)
 		}
 	}
 }
