@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -211,9 +210,7 @@ func numbered(op, n uint16, rest []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(b, n), rest...)
 }
 
-func rrq(fields ...string) []byte {
-	return []byte("\x00\x01" + strings.Join(fields, "\x00") + "\x00")
-}
+var vector, rrq = tftp.Vector, tftp.RRQ
 
 func errorPacket(code uint16, text string) []byte {
 	return numbered(opERROR, code, []byte(text+"\x00"))
@@ -247,19 +244,6 @@ func (c *client) wantOACK(want map[string]string) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		c.t.Fatalf("OACK: got %v, want %v", got, want)
 	}
-}
-
-func vector(t testing.TB, name string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "testdata", "vectors", name+".hex"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := hex.DecodeString(string(bytes.TrimSpace(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // pattern returns n bytes that differ from block to block.

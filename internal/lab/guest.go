@@ -180,57 +180,11 @@ func firmwareFiles(f Firmware, dir string) error {
 }
 
 // args returns the arguments of QEMU, to be run in a directory with the files
-// of firmwareFiles. It never names the ROM it wants: QEMU adapts the PCI ids in
-// its default ROM file to the device, and in no other, and firmware skips a ROM
-// whose ids are wrong.
+// of firmwareFiles.
 func (m Machine) args(accel, tap string) []string {
-	nic := "virtio-net-pci,netdev=net,mac=" + m.MAC.String()
-	args := base(accel)
-	code := ovmfCode
-	if m.Firmware == Secure {
-		// Its variables are behind system management mode, or the guest
-		// could switch Secure Boot off.
-		code = ovmfSecure
-		args = append(args, "-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on")
-	}
-	if len(m.Disks) > 0 {
-		nic += ",bootindex=0" // the network first, always, as on a site that is served
-	}
-	switch m.Firmware {
-	case BIOS:
-		if len(m.Disks) == 0 {
-			args = append(args, "-boot", "n") // and the ROM that QEMU gives the NIC
-		}
-	case BIOSLoader:
-		args = append(args, "-kernel", lkrn, "-initrd", "loader.ipxe")
-		nic += ",romfile="
-	case UEFI, UEFIROM, UEFIHTTP, Secure:
-		args = append(args,
-			"-drive", "if=pflash,format=raw,readonly=on,file="+code,
-			"-drive", "if=pflash,format=raw,file=vars.fd",
-			"-device", "virtio-rng-pci") // newer OVMF does no PXE without random numbers
-		if m.Firmware != UEFIROM {
-			nic += ",romfile=" // OVMF prefers a ROM to its own driver
-		}
-		if m.Firmware == UEFIHTTP {
-			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n") // it comes first, and would boot
-		}
-		if m.Firmware == UEFIHTTP || m.Firmware == Secure {
-			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n") // comes before HTTP, and takes long
-		}
-	}
-	if !m.Resets {
-		args = append(args, "-no-reboot")
-	}
-	if !m.UUID.IsZero() {
-		args = append(args, "-uuid", m.UUID.String())
-	}
-	if m.Memory != 0 {
-		args = append(args, "-m", strconv.Itoa(m.Memory)) // the last one counts
-	}
-	if m.Serial != "" {
-		args = append(args, "-smbios", "type=1,serial="+m.Serial)
-	}
+	args := append(base(accel), m.firmwareArgs()...)
+	args = append(args, m.identityArgs()...)
+	args = append(args, m.driveArgs()...)
 	if m.Idle || m.Screen {
 		args = append(args, "-qmp", "unix:"+monitor+",server=on,wait=off")
 	}
@@ -243,6 +197,62 @@ func (m Machine) args(accel, tap string) []string {
 	if m.Silent {
 		args = append(args, other("silent", 1)...)
 	}
+	return append(args,
+		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no",
+		"-device", m.nic())
+}
+
+// firmwareArgs choose what a machine starts with.
+func (m Machine) firmwareArgs() (args []string) {
+	switch m.Firmware {
+	case BIOS:
+		if len(m.Disks) == 0 {
+			args = append(args, "-boot", "n") // and the ROM that QEMU gives the NIC
+		}
+		return args
+	case BIOSLoader:
+		return append(args, "-kernel", lkrn, "-initrd", "loader.ipxe")
+	}
+	code := ovmfCode
+	if m.Firmware == Secure {
+		// Its variables are behind system management mode, or the guest
+		// could switch Secure Boot off.
+		code = ovmfSecure
+		args = append(args, "-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
+	args = append(args,
+		"-drive", "if=pflash,format=raw,readonly=on,file="+code,
+		"-drive", "if=pflash,format=raw,file=vars.fd",
+		"-device", "virtio-rng-pci") // newer OVMF does no PXE without random numbers
+	if m.Firmware == UEFIHTTP {
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n") // it comes first, and would boot
+	}
+	if m.Firmware == UEFIHTTP || m.Firmware == Secure {
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n") // comes before HTTP, and takes long
+	}
+	return args
+}
+
+// identityArgs are what a machine says of itself, and how it is.
+func (m Machine) identityArgs() (args []string) {
+	if !m.Resets {
+		args = append(args, "-no-reboot")
+	}
+	if !m.UUID.IsZero() {
+		args = append(args, "-uuid", m.UUID.String())
+	}
+	if m.Memory != 0 {
+		args = append(args, "-m", strconv.Itoa(m.Memory)) // the last one counts
+	}
+	if m.Serial != "" {
+		args = append(args, "-smbios", "type=1,serial="+m.Serial)
+	}
+	return args
+}
+
+// driveArgs are the disks and the CD. They boot after the network, always, as
+// on a site that is served.
+func (m Machine) driveArgs() (args []string) {
 	for i, file := range m.Disks {
 		args = append(args, "-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", i, file),
 			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=disk%d,bootindex=%d", i, i, i+1))
@@ -251,9 +261,21 @@ func (m Machine) args(accel, tap string) []string {
 		args = append(args, "-drive", "if=none,id=cd,media=cdrom,format=raw,readonly=on,file="+m.CD,
 			"-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=cd")
 	}
-	return append(args,
-		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no",
-		"-device", nic)
+	return args
+}
+
+// nic is the device on the segment. It never names the ROM it wants: QEMU adapts
+// the PCI ids in its default ROM file to the device, and in no other, and
+// firmware skips a ROM whose ids are wrong.
+func (m Machine) nic() string {
+	nic := "virtio-net-pci,netdev=net,mac=" + m.MAC.String()
+	if len(m.Disks) > 0 {
+		nic += ",bootindex=0" // before those of driveArgs
+	}
+	if m.Firmware != BIOS && m.Firmware != UEFIROM {
+		nic += ",romfile=" // OVMF prefers a ROM to its own driver
+	}
+	return nic
 }
 
 // other returns the arguments for a NIC at a hub of its own.
