@@ -23,25 +23,25 @@ const (
 type kind uint8
 
 const (
-	nowhere kind = iota
-	bootScript
-	nodeScript
-	autoexec
-	loader
-	nodeFile
-	dataFile
-	checkIn
-	grubFile
-	document
-	held
-	metadata
-	basecamp
-	medium
-	agentEntry
-	agentLine
-	claimPage
-	validateScript
-	report
+	nowhere        kind = iota
+	bootScript          // script of the machine that asks
+	nodeScript          // script of a node, by its name
+	autoexec            // script that iPXE looks for beside itself
+	loader              // below /boot/
+	nodeFile            // of a boot directory, or of the release that a boot began with
+	dataFile            // of the artifact tree
+	checkIn             // a node says something of itself
+	grubFile            // configuration of GRUB, or what that asks and reports
+	document            // of a payload, with a ticket
+	held                // of a payload, by the lease alone
+	metadata            // of a payload, as the metadata of a cloud
+	basecamp            // of a payload, as of metal-basecamp
+	medium              // CD image for a BMC
+	agentEntry          // an agent registers
+	agentLine           // the WebSocket of an agent
+	claimPage           // a person claims a machine
+	validateScript      // program with which a node reports what it is
+	report              // a script reports a failure
 	health
 	metrics
 )
@@ -146,6 +146,8 @@ func honest(path, escaped string) bool {
 	return !strings.Contains(low, "%2e") && !strings.Contains(low, "%2f")
 }
 
+// match returns what the elements of a path lead to, over HTTP and TFTP alike,
+// but for what depends on more than the path: metadata and files of GRUB.
 func match(e []string) target {
 	switch len(e) {
 	case 1:
@@ -175,6 +177,7 @@ func match(e []string) target {
 // top are the routes of one element.
 var top = map[string]kind{"validate.sh": validateScript, "autoexec.ipxe": autoexec, "report": report, "healthz": health, "metrics": metrics}
 
+// matchPair matches what is in a directory of ours, or else in that of a node.
 func matchPair(dir, name string) target {
 	switch {
 	case dir == "boot" && name == "script.ipxe":
@@ -203,8 +206,9 @@ func matchPair(dir, name string) target {
 	return target{}
 }
 
-// matchDeep matches the documents and images of tokens, what is beside a loader in a
-// directory of its own, and the files of a boot that began with a release.
+// matchDeep matches the agents' WebSocket, the documents and images of tokens,
+// what is beside a loader in a directory of its own, and the files of a boot that
+// began with a release.
 func matchDeep(e []string) target {
 	name := e[1] + "/" + e[2]
 	switch {

@@ -97,6 +97,8 @@ type sender struct {
 	lost    error // why the last packet did not leave; nil: it did
 }
 
+// sendOver is send over a link, which it leaves open. A panic of the file ends
+// the transfer alone.
 func sendOver(ctx context.Context, l link, j job) (out outcome) {
 	s := newSender(l, j)
 	defer func() {
@@ -109,6 +111,8 @@ func sendOver(ctx context.Context, l link, j job) (out outcome) {
 	return s.outcome()
 }
 
+// newSender settles the terms of a job. The MTU of the route, which takes a socket
+// to look up, matters to clients only that ask for blocks above the default.
 func newSender(l link, j job) *sender {
 	limit := j.block
 	if j.req.blksize > defaultBlock {
@@ -126,6 +130,7 @@ func newSender(l link, j job) *sender {
 	}
 }
 
+// run sends until the transfer is over.
 func (s *sender) run(ctx context.Context) {
 	defer context.AfterFunc(ctx, s.link.wake)()
 	s.job.again.listen(s.link.wake)

@@ -54,6 +54,8 @@ func (l *udpLink) send(to netip.AddrPort, packet []byte) error {
 	return err
 }
 
+// sendBatch sends all packets, whatever becomes of each, and returns the last
+// error.
 func (l *udpLink) sendBatch(to netip.AddrPort, b []byte, size int) (err error) {
 	for len(b) > size {
 		err = l.send(to, b[:size])

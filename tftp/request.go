@@ -91,6 +91,8 @@ func parse(b []byte) (request, error) {
 	}
 }
 
+// parseRRQ reads a name, a mode, and options in pairs of name and value, each
+// with a NUL at its end (RFC 1350, section 5; RFC 2347).
 func parseRRQ(b []byte) (request, error) {
 	if len(b) > maxRequest {
 		return request{}, refusal{codeIllegal, "request too long"}

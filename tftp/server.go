@@ -106,6 +106,8 @@ type handler struct {
 	busy   sync.WaitGroup
 }
 
+// run is Run with the defaults resolved. It alone reads requests; each transfer
+// then has a goroutine.
 func (h *handler) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer h.wait()

@@ -107,6 +107,7 @@ func (b *builder) signers(c *Config, r raw) {
 	}
 }
 
+// followers reads who is told of leases.
 func (b *builder) followers(at place, r rawLeases) Leases {
 	l := Leases{File: b.path(at.key("file"), r.File, "")}
 	for i, s := range r.Hooks {
@@ -132,6 +133,7 @@ func inside(path, dir string) bool {
 	return dir != "" && (path == dir || strings.HasPrefix(path, dir+"/"))
 }
 
+// path reads an absolute path, and cleans it.
 func (b *builder) path(at place, s, def string) string {
 	switch {
 	case s == "":
@@ -143,6 +145,7 @@ func (b *builder) path(at place, s, def string) string {
 	return filepath.Clean(s)
 }
 
+// port reads a port of TCP or UDP.
 func (b *builder) port(at place, s string, def uint16) uint16 {
 	if s == "" {
 		return def
@@ -180,6 +183,7 @@ func (b *builder) word(at place, s string, words ...string) int {
 	return 0
 }
 
+// boolean reads true or false.
 func (b *builder) boolean(at place, s string, def bool) bool {
 	switch s {
 	case "":

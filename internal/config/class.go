@@ -42,6 +42,7 @@ type Match struct {
 	UUID        [][]byte // the UUID, as written, begins with one of these
 }
 
+// classes reads the classes in their order, which is that of their precedence.
 func (b *builder) classes(list []rawClass) (out []Class) {
 	if len(list) > MaxClasses {
 		b.add(place{}.key("classes"), "%d classes: there can be %d", len(list), MaxClasses)
@@ -65,6 +66,7 @@ func (b *builder) classes(list []rawClass) (out []Class) {
 	return out
 }
 
+// className checks the name of a class that the site defines.
 func (b *builder) className(at place, s string) {
 	switch {
 	case s == "":
@@ -76,6 +78,7 @@ func (b *builder) className(at place, s string) {
 	}
 }
 
+// match reads the conditions of a class, of which there must be one.
 func (b *builder) match(at place, r rawClass) Match {
 	m := Match{
 		VendorClass: r.VendorClass,

@@ -81,6 +81,8 @@ func OpenFlags(f Flags, opts ...Option) (*Draft, error) {
 	return d, d.openNodes()
 }
 
+// openNodes reads the file of nodes, where there is one. Of a configuration that
+// cannot be read, or that has no state directory, it reads none.
 func (d *Draft) openNodes() error {
 	state := newBuilder(nil).path(place{}, d.raw.State, defaultState)
 	if !d.readable || state == "" {
@@ -166,6 +168,7 @@ func (d *Draft) textFaults() error {
 	return (&faults{list: d.nodesFaults}).err(sources{main: d.nodes})
 }
 
+// joined returns the Faults of two errors in one; nil: there are none.
 func joined(a, b error) error {
 	var all Faults
 	for _, err := range []error{a, b} {

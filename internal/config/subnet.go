@@ -191,6 +191,7 @@ func parseRange(s string) (Range, error) {
 	return Range{first, last}, nil
 }
 
+// subnet builds one subnet. What it has to do with others is for subnets.
 func (b *builder) subnet(at place, r rawSubnet) Subnet {
 	s := Subnet{
 		Interface:   b.iface(at.key("interface"), r.Interface),
@@ -310,6 +311,7 @@ func (b *builder) mtu(at place, s string) uint16 {
 	return uint16(n)
 }
 
+// search reads DNS domains, which together must fit one option of 255 bytes.
 func (b *builder) search(at place, list []string) []string {
 	for i, s := range list {
 		if b.domain(at.item("search", i, ""), s); s == "" {
@@ -322,6 +324,7 @@ func (b *builder) search(at place, list []string) []string {
 	return list
 }
 
+// routes reads classless static routes (RFC 3442), one for a destination.
 func (b *builder) routes(at place, list []string) (out []Route) {
 	seen := map[netip.Prefix]bool{}
 	for i, s := range list {
@@ -405,6 +408,7 @@ func checkPrefix(p netip.Prefix) error {
 	return nil
 }
 
+// ranges reads ranges of addresses.
 func (b *builder) ranges(at place, name string, list []string) (out []Range) {
 	for i, s := range list {
 		r, err := parseRange(s)
