@@ -31,7 +31,7 @@ func (d *daemon) openAgents(db *store.Store) error {
 	if d.agents, err = deploy.OpenAgents(table); err != nil {
 		return err
 	}
-	d.lines = &phonehome.Server{Register: d.registerAgent, Whose: d.whoseAgent, Beat: d.agentBeats, Max: maxAgents, Log: d.log}
+	d.phoneHome = &phonehome.Server{Register: d.registerAgent, Whose: d.whoseAgent, Beat: d.agentBeats, Max: maxAgents, Log: d.log}
 	return nil
 }
 
@@ -57,7 +57,7 @@ func (d *daemon) registerAgent(peer netip.Addr, r phonehome.Registration) (phone
 	if err != nil {
 		return phonehome.Credentials{}, err
 	}
-	d.lines.HangUp(name) // who has the key before it
+	d.phoneHome.HangUp(name) // who has the key before it
 	was, is, err := d.sign(name, deploy.Sign{Kind: deploy.AgentJoined, Boot: said.Boot})
 	if err != nil {
 		return phonehome.Credentials{}, err

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,7 +29,6 @@ import (
 	"bootd/internal/claim"
 	"bootd/internal/cli"
 	"bootd/internal/config"
-	"bootd/internal/lease"
 	"bootd/internal/node"
 	"bootd/internal/phonehome"
 	"bootd/internal/store"
@@ -45,58 +43,70 @@ const stopWithin = 5 * time.Second
 
 // A daemon is everything that runs. open binds and loads, run serves; in
 // between nothing answers anybody.
+//
+// Its methods are called from all goroutines. What they use was set by open and
+// is only read since, or guards itself, but for what the mutexes say.
 type daemon struct {
-	file    string
-	level   *slog.LevelVar
-	load    func() (*config.Draft, error)
-	log     *slog.Logger
-	started time.Time
+	log      *slog.Logger
+	level    *slog.LevelVar // of log, which a reload may change
+	started  time.Time
+	registry *prometheus.Registry
+	closers  []closer // undone in reverse; for open and close
 
-	change     sync.Mutex        // held by whoever changes the configuration, or what it is read from
-	sum        [sha256.Size]byte // of the configuration file that was read last
-	world      atomic.Pointer[world]
-	reloadErr  atomic.Pointer[string]
-	strangers  *rate.Limiter
-	unkept     prometheus.Counter
-	unwritten  rate.Sometimes // see notKept
+	// The configuration. Who changes it, or what it is read from, holds change;
+	// who reads it takes the world as it is then.
+	change     sync.Mutex
+	load       func() (*config.Draft, error)
+	file       string                 // that load reads; empty: none
+	sum        [sha256.Size]byte      // of file when it was read last; for who holds change
+	machines   *deploy.Machines       // that things are kept of; for who holds change
+	world      atomic.Pointer[world]  // in force
+	reloadErr  atomic.Pointer[string] // why the last reload was refused; nil: it was not
 	reloadGood prometheus.Gauge
-	steps      *prometheus.CounterVec
-	registry   *prometheus.Registry
 
+	// What the state directory keeps.
 	tree     *links.Tree
 	events   *timeline.Log
 	tickets  *deploy.Tickets
-	clouds   clouds
 	records  *deploy.Records
-	machines *deploy.Machines // changed by who holds change
 	agents   *deploy.Agents
-	lines    *phonehome.Server // connections of the agents
-	pulse    *deploy.Pulse
-	reports  *store.Table // last texts of the nodes
 	media    *deploy.Media
-	desk     *claim.Desk
-	hosts    *store.Table // edge host ids that nodes reported
+	rollouts *rollouts
+	reports  *store.Table // last texts of the nodes
+	hostIDs  *store.Table // edge host ids that nodes reported
 	copying  sync.Mutex   // one image of an installer at a time
-	ejects   chan string  // nodes whose drives are to be emptied
-	dhcp     *dhcp.Server
-	ports    []dhcp.Ports
-	tftp     []bound[*net.UDPConn]
-	http     []bound[net.Listener]
-	admin    net.Listener
 
-	closers []closer // undone in reverse
+	unwritten rate.Sometimes // that it cannot be written: see notKept
 
+	// What is remembered until the daemon ends.
+	pulse    *deploy.Pulse // heartbeats
+	desk     *claim.Desk   // claims that are open
+	clouds   clouds
 	firmware firmwares
 	wanted   wanted
-	rollouts *rollouts
+	ejects   chan string // nodes whose drives are to be emptied
+
+	// Steps of boots, besides events.
+	strangers *rate.Limiter // how many of machines that are no nodes are kept
+	unkept    prometheus.Counter
+	steps     *prometheus.CounterVec
+
+	// Who serves, and where.
+	dhcp      *dhcp.Server
+	ports     []dhcp.Ports
+	tftp      []bound[*net.UDPConn]
+	http      []bound[net.Listener]
+	phoneHome *phonehome.Server // connections of the agents
+	admin     net.Listener
 }
 
+// A closer undoes a step of open.
 type closer struct {
 	name  string
 	close func() error
 }
 
-// component is one part that runs until its context ends.
+// A component is one part that runs until its context ends.
 type component struct {
 	name string
 	run  func(ctx context.Context) error
@@ -118,6 +128,7 @@ func open(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 	return d, nil
 }
 
+// register makes the metrics that no room has for itself.
 func (d *daemon) register() {
 	d.reloadGood = prometheus.NewGauge(prometheus.GaugeOpts{Name: "bootd_config_last_reload_success", Help: "1 when the last load of the configuration was good."})
 	d.steps = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bootd_boot_steps_total", Help: "Steps that machines took, by step and result: ok, error, or foreign where another machine asked."}, []string{"step", "result"})
@@ -153,6 +164,7 @@ func (d *daemon) openRoot(cfg *config.Config) (err error) {
 	return nil
 }
 
+// newWorld puts a configuration to work, without putting it in force.
 func (d *daemon) newWorld(cfg *config.Config) *world {
 	return &world{cfg: cfg, inv: cfg.Inventory, tree: d.tree, loaders: ipxe.Loaders{Dir: cfg.Loaders}, options: nodeOptions(cfg), wanted: &d.wanted}
 }
@@ -160,82 +172,6 @@ func (d *daemon) newWorld(cfg *config.Config) *world {
 // config returns the configuration in force. It is never changed: a reload puts
 // another one in its place, so that who looks twice may see two.
 func (d *daemon) config() *config.Config { return d.world.Load().cfg }
-
-const damagedHint = "move the directory away to start with no leases: machines keep their addresses when they ask for them again"
-
-// whenDamaged adds a remedy that only fits damage: on a full disk it would
-// throw good leases away.
-func whenDamaged(err error, hint string) error {
-	if errors.Is(err, store.ErrDamaged) {
-		return cli.Hint(err, hint)
-	}
-	return err
-}
-
-// openState reads leases, tickets and timelines. A store that is damaged stops the
-// start: an empty one in its place would lease addresses that are taken.
-func (d *daemon) openState() error {
-	path := filepath.Join(d.config().State, "bootd.db")
-	db, err := store.Open(path)
-	if errors.Is(err, store.ErrInUse) {
-		return cli.Hint(err, "is another bootd running? see: pgrep -a bootd")
-	}
-	if err != nil {
-		return whenDamaged(fmt.Errorf("state: %w", err), "move the file away: the timelines in it are lost, leases are not")
-	}
-	d.onClose("state", db.Close)
-	leases, err := store.OpenJournal(filepath.Join(d.config().State, "leases"))
-	if err != nil {
-		return whenDamaged(fmt.Errorf("leases: %w", err), damagedHint)
-	}
-	d.onClose("leases", leases.Close)
-	events, err := db.Table("timeline")
-	if err != nil {
-		return err
-	}
-	if d.events, err = timeline.Open(events, d.log); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	tickets, err := db.Table("tickets")
-	if err != nil {
-		return err
-	}
-	if d.tickets, err = deploy.OpenTickets(tickets); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := d.openRecords(db); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := d.openAgents(db); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := d.openRollouts(db); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := d.openMedia(db); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := d.openMediaDir(); err != nil {
-		return fmt.Errorf("media: %w", err)
-	}
-	if err := d.openDesk(db); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if len(d.config().Inventory.Nodes()) > 0 { // without any it is a trial, as with bootd run, and says nothing of them
-		if err := d.keepMachines(d.config()); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	d.dhcp = &dhcp.Server{Leases: dhcp.NewLeases(), Store: leases, Record: d.record, Log: d.log, Metrics: dhcp.NewMetrics(d.registry)}
-	if err := d.dhcp.Leases.Load(leases); err != nil {
-		return fmt.Errorf("leases: %w", err)
-	}
-	d.dhcp.Configure(subnets(d.config()), classes(d.config()), d.world.Load())
-	if err := d.takeLeases(filepath.Join(d.config().State, lease.Waiting)); err != nil {
-		return err
-	}
-	return d.keepLeaseFile()
-}
 
 // run serves until ctx is done or a component fails, reloads when hup fires,
 // and stops in order: those who answer machines first, the timeline and the
@@ -307,6 +243,7 @@ func notify(log *slog.Logger, state string) {
 	}
 }
 
+// components returns all that serves or works, besides the timeline.
 func (d *daemon) components() []component {
 	list := append(d.leaseFollowers(),
 		component{"dhcp", func(ctx context.Context) error { return d.dhcp.Run(ctx, d.ports) }},
@@ -315,7 +252,7 @@ func (d *daemon) components() []component {
 		component{"deployments", d.watchDeadlines},
 		component{"configuration", d.watchConfig},
 		component{"upgrades", d.rollouts.run},
-		component{"phone-home", d.lines.Run},
+		component{"phone-home", d.phoneHome.Run},
 		component{"power", d.watchPower},
 		component{"eject", d.ejectMedia},
 	)
@@ -335,6 +272,7 @@ func (d *daemon) components() []component {
 	return list
 }
 
+// bootPlane joins the HTTP boot plane, which TFTP shares, to the other rooms.
 func (d *daemon) bootPlane() *ipxe.Server {
 	return &ipxe.Server{
 		Root: d.tree.Root(), Loaders: ipxe.Loaders{Dir: d.config().Loaders},
@@ -346,7 +284,7 @@ func (d *daemon) bootPlane() *ipxe.Server {
 		Identify: d.identify, Foreign: d.foreign,
 		Ticket: d.ticket, Payload: d.payload, Media: d.medium,
 		Claim: d.claimURL, ClaimPage: d.desk, Validate: d.validateScript,
-		CheckIn: d.checkIn, Redact: d.withoutSecrets, Sending: d.sending, Agents: d.lines,
+		CheckIn: d.checkIn, Redact: d.withoutSecrets, Sending: d.sending, Agents: d.phoneHome,
 		Record: d.record, Log: d.log,
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}),
 	}

@@ -48,5 +48,5 @@ func (m *nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range deploy.Phases() {
 		gauge(nodesDesc, float64(in[p]), p.String())
 	}
-	gauge(agentsDesc, float64(m.lines.Connected()))
+	gauge(agentsDesc, float64(m.phoneHome.Connected()))
 }

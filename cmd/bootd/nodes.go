@@ -264,9 +264,9 @@ func (d *daemon) keepMachines(cfg *config.Config) error {
 func (d *daemon) forget(name string, stays bool) error {
 	was := d.records.Get(name).Phase
 	ended, err := d.media.Revoke(name)
-	err = errors.Join(err, d.removeImages(ended), d.records.Forget(name, stays), d.agents.Forget(name), d.hosts.Apply([]store.Change{{Key: []byte(name)}}), d.forgetReports(name))
+	err = errors.Join(err, d.removeImages(ended), d.records.Forget(name, stays), d.agents.Forget(name), d.hostIDs.Apply([]store.Change{{Key: []byte(name)}}), d.forgetReports(name))
 	d.pulse.Forget(name)
-	d.lines.HangUp(name)
+	d.phoneHome.HangUp(name)
 	d.clouds.forget(name)
 	d.firmware.forget(name)
 	if err == nil {

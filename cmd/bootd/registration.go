@@ -31,7 +31,7 @@ func (d *daemon) openDesk(db *store.Store) (err error) {
 		PIN:   func() string { return d.config().Registration.PIN },
 		Sites: d.sites, Bind: d.bind,
 	}
-	if d.hosts, err = db.Table("edge-hosts"); err != nil {
+	if d.hostIDs, err = db.Table("edge-hosts"); err != nil {
 		return err
 	}
 	if reg := d.config().Registration; len(reg.Sites) > 0 {
@@ -206,11 +206,11 @@ func (d *daemon) keepHost(in ipxe.CheckIn) error {
 	if err != nil {
 		return err
 	}
-	return d.hosts.Apply([]store.Change{{Key: []byte(in.Node), Value: value}})
+	return d.hostIDs.Apply([]store.Change{{Key: []byte(in.Node), Value: value}})
 }
 
 func (d *daemon) hostOf(name string) (r hostReport) {
-	if value, err := d.hosts.Get([]byte(name)); err == nil && value != nil {
+	if value, err := d.hostIDs.Get([]byte(name)); err == nil && value != nil {
 		_ = json.Unmarshal(value, &r) // ours; a damaged one is as good as none
 	}
 	return r
