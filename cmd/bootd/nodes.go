@@ -195,41 +195,20 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 	if err != nil {
 		return admin.NodeChange{}, err
 	}
-	var was *node.Node
-	before, bad := checked(draft) // the change may be what makes it good
-	if bad == nil {
-		was, _ = before.Inventory.ByName(name)
-	}
-	switch err := do(draft, was); {
+	was, err := edited(draft, name, do)
+	switch {
 	case err == errNoChange:
 		return admin.NodeChange{}, nil
 	case err != nil:
-		return admin.NodeChange{}, cmp.Or(bad, err)
+		return admin.NodeChange{}, err
 	}
-	cfg, err := resolve(draft)
-	if err == nil {
-		err = unchangeable(d.config(), cfg)
-	}
+	cfg, err := d.acceptable(draft)
 	if err != nil {
 		return admin.NodeChange{}, err
 	}
 	is, _ := cfg.Inventory.ByName(name)
-	change := admin.NodeChange{Node: name, Keys: changes(was, is)}
 	moves := d.moves(was, is)
-	for _, m := range moves {
-		if now := d.dhcp.Now(); m.Active(now) {
-			change.Ended = append(change.Ended, d.world.Load().lease(m.Lease, now))
-		}
-	}
-	phase := d.records.Get(name).Phase
-	stays := is != nil && phase == deploy.Held
-	if phase != deploy.Inventory && !stays && d.machines.Moved(cfg.Inventory, name) {
-		k := admin.KeyChange{Key: "deployment", Old: phase.String()}
-		if is != nil {
-			k.New = deploy.Inventory.String()
-		}
-		change.Keys = append(change.Keys, k)
-	}
+	change := admin.NodeChange{Node: name, Keys: append(changes(was, is), d.forgotten(name, cfg.Inventory)...), Ended: d.ended(moves)}
 	if !dry && len(change.Keys) > 0 {
 		if err := draft.Save(); err != nil {
 			return admin.NodeChange{}, err
@@ -246,6 +225,46 @@ func (d *daemon) edit(name string, dry bool, do func(draft *config.Draft, was *n
 		return admin.NodeChange{}, nil
 	}
 	return change, nil
+}
+
+// edited makes a change of a node in a draft, and returns the node as it was; nil:
+// there was none, or the draft was no configuration, which the change may mend.
+func edited(draft *config.Draft, name string, do func(draft *config.Draft, was *node.Node) error) (was *node.Node, err error) {
+	before, bad := checked(draft)
+	if bad == nil {
+		was, _ = before.Inventory.ByName(name)
+	}
+	if err = do(draft, was); err != nil && err != errNoChange {
+		err = cmp.Or(bad, err)
+	}
+	return was, err
+}
+
+// forgotten tells of the deployment of a node that is another machine in a new
+// inventory; nil: it stays.
+func (d *daemon) forgotten(name string, inv *node.Inventory) []admin.KeyChange {
+	_, stays := inv.ByName(name)
+	phase := d.records.Get(name).Phase
+	if phase == deploy.Inventory || stays && phase == deploy.Held || !d.machines.Moved(inv, name) {
+		return nil
+	}
+	k := admin.KeyChange{Key: "deployment", Old: phase.String()}
+	if stays {
+		k.New = deploy.Inventory.String()
+	}
+	return []admin.KeyChange{k}
+}
+
+// ended returns the leases that moves end, of those that have not ended by
+// themselves.
+func (d *daemon) ended(moves []move) (list []lease.Lease) {
+	w, now := d.world.Load(), d.dhcp.Now()
+	for _, m := range moves {
+		if m.Active(now) {
+			list = append(list, w.lease(m.Lease, now))
+		}
+	}
+	return list
 }
 
 // keepMachines makes the nodes of a configuration those that things are kept of,

@@ -48,17 +48,7 @@ func reloading() string {
 func (d *daemon) reload() {
 	d.change.Lock()
 	defer d.change.Unlock()
-	draft, sum, err := d.draft()
-	var cfg *config.Config
-	if err == nil {
-		cfg, err = resolve(draft)
-	}
-	if err == nil {
-		err = unchangeable(d.config(), cfg)
-	}
-	if err == nil {
-		err = d.enforceLocked(cfg, sum)
-	}
+	cfg, sum, err := d.reloadLocked()
 	if err != nil {
 		text := err.Error()
 		d.sum = sum
@@ -68,6 +58,30 @@ func (d *daemon) reload() {
 		return
 	}
 	d.log.Info("configuration reloaded", "subnets", len(cfg.Subnets), "nodes", len(cfg.Inventory.Nodes()))
+}
+
+// reloadLocked puts in force what the files say. The sum is that of the file that
+// was read, good or not.
+func (d *daemon) reloadLocked() (*config.Config, [sha256.Size]byte, error) {
+	draft, sum, err := d.draft()
+	if err != nil {
+		return nil, sum, err
+	}
+	cfg, err := d.acceptable(draft)
+	if err != nil {
+		return nil, sum, err
+	}
+	return cfg, sum, d.enforceLocked(cfg, sum)
+}
+
+// acceptable returns the configuration that a draft is, where it can be put in
+// force without a restart.
+func (d *daemon) acceptable(draft *config.Draft) (*config.Config, error) {
+	cfg, err := resolve(draft)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, unchangeable(d.config(), cfg)
 }
 
 // draft reads the files, and returns the sum of the configuration file as it was
