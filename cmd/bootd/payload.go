@@ -166,22 +166,17 @@ func (d *daemon) byLease(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, p
 		d.decide(ipxe.Machine{Name: n.Name, MAC: asker.MAC, Addr: r.Peer}) // its installer runs: that counts as told, once
 	}
 	stage, ok := d.stageNow(w, n)
-	if p := payloadOf(n, stage); !ok || p.IsZero() || r.Via == ipxe.ViaMetadata && stage != deploy.StageSite {
+	p := payloadOf(n, stage)
+	if !ok || p.IsZero() || r.Via == ipxe.ViaMetadata && stage != deploy.StageSite {
 		a.Verdict, a.Reason = deploy.Gone, "the node is at no stage at which it fetches documents"
 		return a
 	}
 	if r.Via == ipxe.ViaMetadata {
 		r.Server = cmp.Or(w.serverAt(r.Peer), r.Server) // the node does not know us by a link-local address later on
-		if !d.clouds.is(n.Name, r.Cloud, d.records.Get(n.Name).Installs) {
-			a.Verdict, a.Reason = deploy.Gone, "the node is answered by another name already"
-			return a
-		}
-		if text, ok := metadata(n, r.Document, d.payloadData(w, n, r.Server)); ok {
-			a.Verdict, a.Body = deploy.Granted, []byte(text)
+		if a, done := d.byCloud(w, n, r, a); done {
 			return a
 		}
 	}
-	p := payloadOf(n, stage)
 	r.Document = payload.Alias(p.Family, r.Document, r.Peer, asker.MAC)
 	if !slices.Contains(payload.Documents(p), r.Document) {
 		a.Reason = "payload of family " + p.Family + " has no such document"
@@ -193,10 +188,33 @@ func (d *daemon) byLease(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, p
 		return a
 	}
 	r.Token = token.Reveal()
-	if a := d.byTicket(w, r, asker, true); peek || a.Err != nil || len(a.Body) == 0 && r.Document == "authorized-keys" {
-		if a.Err == nil && len(a.Body) == 0 {
-			a.Verdict, a.Reason = deploy.Unknown, "the payload has no such document"
-		}
+	return d.byHeld(w, r, asker, peek)
+}
+
+// byCloud answers a node that asks as in a cloud, completing a, and reports
+// whether that is the answer: to a document of its payload it is not.
+func (d *daemon) byCloud(w *world, n *node.Node, r ipxe.PayloadRequest, a ipxe.PayloadAnswer) (ipxe.PayloadAnswer, bool) {
+	if !d.clouds.is(n.Name, r.Cloud, d.records.Get(n.Name).Installs) {
+		a.Verdict, a.Reason = deploy.Gone, "the node is answered by another name already"
+		return a, true
+	}
+	text, ok := metadata(n, r.Document, d.payloadData(w, n, r.Server))
+	if ok {
+		a.Verdict, a.Body = deploy.Granted, []byte(text)
+	}
+	return a, ok
+}
+
+// byHeld answers with the ticket that is held for a lease. It is not used where
+// there is nothing to be had by it.
+func (d *daemon) byHeld(w *world, r ipxe.PayloadRequest, asker deploy.Bearer, peek bool) ipxe.PayloadAnswer {
+	a := d.byTicket(w, r, asker, true)
+	none := a.Err == nil && len(a.Body) == 0
+	switch {
+	case none && (peek || r.Document == "authorized-keys"):
+		a.Verdict, a.Reason = deploy.Unknown, "the payload has no such document"
+		return a
+	case peek || a.Err != nil:
 		return a
 	}
 	return d.byTicket(w, r, asker, false)
