@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -53,14 +52,11 @@ func texts(n *node.Node) map[string]string {
 		return nil
 	}
 	list := map[string]string{"role": n.Role, "serial": n.Serial, "release": n.Release, "args": n.Args}
-	var macs, tags []string
+	var macs []string
 	for _, m := range n.MACs {
 		macs = append(macs, m.String())
 	}
-	for _, name := range slices.Sorted(maps.Keys(n.Tags)) {
-		tags = append(tags, name+"="+n.Tags[name])
-	}
-	list["macs"], list["tags"] = strings.Join(macs, ", "), strings.Join(tags, ", ")
+	list["macs"], list["tags"] = strings.Join(macs, ", "), strings.Join(pairs(n.Tags), ", ")
 	if !n.BMC.IsZero() {
 		list["bmc"] = n.BMC.String()
 	}

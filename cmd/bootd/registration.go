@@ -93,35 +93,15 @@ func (d *daemon) bind(m claim.Machine, site, name string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("site %q is not there any more", site)
 	}
-	keys := config.Keys{"tags": pairs(s.Tags)}
-	if m.Node != "" {
-		name = m.Node
-	} else {
-		keys["role"], keys["macs"] = []string{s.Role}, []string{m.MAC.String()}
-		if m.UUID.Plausible() {
-			keys["uuid"] = []string{m.UUID.String()}
-		}
-		if m.Serial != "" {
-			keys["serial"] = []string{m.Serial}
-		}
-	}
+	name = cmp.Or(m.Node, name)
 	_, err := d.edit(name, false, func(draft *config.Draft, was *node.Node) error {
-		switch {
-		case m.Node == "" && was != nil:
-			return fmt.Errorf("node %q is there already: choose another name", name)
-		case m.Node != "" && was == nil:
+		if m.Node != "" && was == nil {
 			return d.noNode(name)
-		case m.Node != "" && config.Claimed(was) && was.Tags["site"] != site:
-			return fmt.Errorf("node %q belongs to site %s already", name, was.Tags["site"])
-		case was != nil:
-			tags := maps.Clone(was.Tags)
-			if tags == nil {
-				tags = map[string]string{}
-			}
-			maps.Copy(tags, s.Tags)
-			keys["tags"] = pairs(tags)
 		}
-		_, err := draft.SetNode(name, keys)
+		keys, err := claimKeys(m, s, name, was)
+		if err == nil {
+			_, err = draft.SetNode(name, keys)
+		}
 		return err
 	})
 	if err != nil {
@@ -131,6 +111,31 @@ func (d *daemon) bind(m claim.Machine, site, name string) (string, error) {
 	d.record(timeline.Event{Node: name, MAC: m.MAC, Step: timeline.Claim, Detail: "for site " + site})
 	d.log.Info("machine claimed", "node", name, "mac", m.MAC, "site", site)
 	return name, nil
+}
+
+// claimKeys returns the keys of a node that a machine is when it is claimed for a
+// site, or why it may not be; was is the node of that name, which a machine that is
+// a node has; nil: there is none. It keeps all that it is, and its other tags.
+func claimKeys(m claim.Machine, s config.Site, name string, was *node.Node) (config.Keys, error) {
+	switch {
+	case m.Node == "" && was != nil:
+		return nil, fmt.Errorf("node %q is there already: choose another name", name)
+	case m.Node != "" && config.Claimed(was) && was.Tags["site"] != s.Name:
+		return nil, fmt.Errorf("node %q belongs to site %s already", name, was.Tags["site"])
+	case was != nil:
+		tags := map[string]string{}
+		maps.Copy(tags, was.Tags)
+		maps.Copy(tags, s.Tags)
+		return config.Keys{"tags": pairs(tags)}, nil
+	}
+	keys := config.Keys{"tags": pairs(s.Tags), "role": {s.Role}, "macs": {m.MAC.String()}}
+	if m.UUID.Plausible() {
+		keys["uuid"] = []string{m.UUID.String()}
+	}
+	if m.Serial != "" {
+		keys["serial"] = []string{m.Serial}
+	}
+	return keys, nil
 }
 
 // shown is an error without the paths and lines of the configuration, which are
@@ -146,6 +151,7 @@ func shown(err error) error {
 	return err
 }
 
+// pairs are tags as the configuration spells them, in the order of their names.
 func pairs(m map[string]string) (list []string) {
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		list = append(list, k+"="+m[k])

@@ -139,7 +139,26 @@ func (f *relinker) link(ctx context.Context) (done []links.Change, young bool, e
 	if err := w.kernelsAgree(choices); err != nil {
 		return nil, false, err
 	}
-	var wanted []links.Wanted
+	wanted, young, err := f.wanted(ctx, w, choices)
+	if err != nil {
+		return nil, young, err
+	}
+	plan, err := f.tree.Plan(wanted)
+	if err != nil {
+		return nil, young, err
+	}
+	plan.Why = "follow"
+	done, err = f.tree.Apply(ctx, plan)
+	for _, r := range plan.Refused {
+		err = errors.Join(err, r.Err)
+	}
+	return done, young, err
+}
+
+// wanted returns the boot directories of the nodes whose roles follow, but for
+// those whose release is young. A role that wants signatures has all members
+// read, so that no release is linked whose content is another.
+func (f *relinker) wanted(ctx context.Context, w *world, choices []artifacts.Choice) (wanted []links.Wanted, young bool, err error) {
 	for _, c := range choices {
 		role, _ := w.inv.Role(c.Node.Role)
 		switch {
@@ -155,16 +174,7 @@ func (f *relinker) link(ctx context.Context) (done []links.Change, young bool, e
 		}
 		wanted = append(wanted, links.Wanted{Node: c.Node.Name, Set: c.Set, Aliases: role.Aliases})
 	}
-	plan, err := f.tree.Plan(wanted)
-	if err != nil {
-		return nil, young, err
-	}
-	plan.Why = "follow"
-	done, err = f.tree.Apply(ctx, plan)
-	for _, r := range plan.Refused {
-		err = errors.Join(err, r.Err)
-	}
-	return done, young, err
+	return wanted, young, nil
 }
 
 // resolve finds the release of each node, with the pins of s.
