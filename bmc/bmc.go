@@ -50,16 +50,6 @@ func (p Power) String() string { return powers[p] }
 // MarshalText returns the word.
 func (p Power) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// ParsePower reads the word used on the command line.
-func ParsePower(s string) (Power, error) {
-	for i, word := range powers {
-		if s == word {
-			return Power(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%q is not one of on, off, cycle", s)
-}
-
 // A Device is what a machine can be told to boot from.
 type Device uint8
 

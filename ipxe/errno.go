@@ -2,11 +2,11 @@ package ipxe
 
 import "strconv"
 
-// Explain returns what an iPXE error number such as "2d0c618e" means for an
+// explain returns what an iPXE error number such as "2d0c618e" means for an
 // administrator, or "" when that is not known. The low byte differs between
 // BIOS and UEFI builds and says nothing more (source: "make bin/errors" of
 // iPXE).
-func Explain(errno string) string {
+func explain(errno string) string {
 	n, err := strconv.ParseUint(errno, 16, 32)
 	if err != nil {
 		return ""

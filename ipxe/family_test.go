@@ -95,7 +95,7 @@ func TestCmdlineLimit(t *testing.T) {
 	if err == nil || err.Error() != "args: kernel command line has 2048 bytes, more than 2047" {
 		t.Errorf("too long: got %v", err)
 	}
-	if screen := string(Trouble(s.Server, err.Error())); strings.Contains(screen, "kernel --timeout") || !strings.Contains(screen, "kernel command line has 2048 bytes, more than 2047") {
+	if screen := string(trouble(s.Server, err.Error())); strings.Contains(screen, "kernel --timeout") || !strings.Contains(screen, "kernel command line has 2048 bytes, more than 2047") {
 		t.Errorf("too long: got the script\n%s", screen)
 	}
 }

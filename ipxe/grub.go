@@ -87,7 +87,7 @@ func (s Script) GRUB(next bool) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	s.Retries = cmp.Or(s.Retries, DefaultRetries)
+	s.Retries = cmp.Or(s.Retries, defaultRetries)
 	v := view{Script: s, Next: next, TFTP: serverRule.FindStringSubmatch(s.Server)[1]}
 	if s.Decision.Action == deploy.Boot {
 		var err error
@@ -98,8 +98,8 @@ func (s Script) GRUB(next bool) ([]byte, error) {
 	return v.execute("grub-" + s.Decision.Action.String())
 }
 
-// GRUBTrouble is to GRUB as Trouble is to Render.
-func GRUBTrouble(server, text string, next bool) []byte {
+// grubTrouble is to GRUB as trouble is to Render.
+func grubTrouble(server, text string, next bool) []byte {
 	s := Script{Server: server, Decision: deploy.Decision{Action: deploy.Hold, Reason: text}}
 	b, err := s.GRUB(next)
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *Server) GRUB(f GRUBFile, peer netip.Addr, server string) ([]byte, timel
 		text, err = Script{Server: server, MAC: m.MAC, Firmware: m.Firmware, Retries: s.retries(), Pinned: s.Pinned != nil, Ticket: token, Decision: d}.GRUB(f.Next)
 	}
 	if err != nil {
-		text, e.Err = GRUBTrouble(server, shown(err), f.Next), err.Error()
+		text, e.Err = grubTrouble(server, shown(err), f.Next), err.Error()
 	}
 	return text, e, nil
 }

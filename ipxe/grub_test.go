@@ -98,9 +98,9 @@ func TestGRUBRefuses(t *testing.T) {
 // No text can end a quoted string, and there always is a file that waits.
 func TestGRUBTrouble(t *testing.T) {
 	for _, server := range []string{"10.1.1.1", "'; reboot; '"} {
-		checkGRUB(t, GRUBTrouble(server, "it's $(odd)\n'; reboot; echo '", false))
+		checkGRUB(t, grubTrouble(server, "it's $(odd)\n'; reboot; echo '", false))
 	}
-	got := string(GRUBTrouble("10.1.1.1", "it's $x\n'; reboot", true))
+	got := string(grubTrouble("10.1.1.1", "it's $x\n'; reboot", true))
 	if want := "echo 'because: it?s ?x??, reboot'\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("got %q, want it to end with %q", got, want)
 	}

@@ -74,7 +74,7 @@ type Server struct {
 	// are none.
 	Redact func(nodeName, text string) string
 	// Retries returns how often a machine that is to boot asks a server that
-	// is gone before it tries its next boot device. Nil: DefaultRetries.
+	// is gone before it tries its next boot device. Nil: ten times.
 	Retries func() int
 	// Loader returns what a machine's firmware was told to load. Nil: never
 	// one that is signed.
@@ -261,7 +261,7 @@ func notAllowed(want string) error {
 func (h *handler) answer(w *meter, c *call, err error) {
 	r := status(err)
 	if c.isScript() && (r.status == http.StatusNotFound || r.status >= 500) && r.status != http.StatusServiceUnavailable {
-		sendScript(w, Trouble(c.server, err.Error()))
+		sendScript(w, trouble(c.server, err.Error()))
 		return
 	}
 	if r.status == http.StatusServiceUnavailable {
@@ -349,7 +349,7 @@ func (h *handler) script(w *meter, c *call) error {
 		text, err = s.Render()
 	}
 	if err != nil {
-		text = Trouble(c.server, shown(err))
+		text = trouble(c.server, shown(err))
 	}
 	begin := time.Now()
 	sendScript(w, text)
@@ -385,7 +385,7 @@ func (s *Server) signed(m Machine) bool {
 
 func (s *Server) retries() int {
 	if s.Retries == nil {
-		return DefaultRetries
+		return defaultRetries
 	}
 	return s.Retries()
 }
@@ -530,7 +530,7 @@ func (h *handler) report(w *meter, c *call) error {
 		return refuse(http.StatusBadRequest, "report wants step= and err= of a boot script")
 	}
 	why := "iPXE error " + errno
-	if text := Explain(errno); text != "" {
+	if text := explain(errno); text != "" {
 		why += ": " + text
 	}
 	e := h.event(c, w, time.Now(), timeline.Report)

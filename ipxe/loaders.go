@@ -15,8 +15,8 @@ import (
 	"bootd/internal/timeline"
 )
 
-// LoaderDir is where the package ipxe of Debian puts its loaders.
-const LoaderDir = "/usr/lib/ipxe"
+// debianLoaders is where the package ipxe of Debian puts its loaders.
+const debianLoaders = "/usr/lib/ipxe"
 
 // A platform is what loaders are built for: the processor, and whether its firmware
 // is a BIOS or UEFI. It is what shim and GRUB end their file names with.
@@ -163,7 +163,7 @@ func StageOf(name string) timeline.Stage {
 // system; links are followed wherever they lead, because the ipxe.efi of
 // Debian is a link to /boot/ipxe.efi.
 type Loaders struct {
-	Dir string // empty: LoaderDir
+	Dir string // empty: /usr/lib/ipxe
 }
 
 // For returns the name of the file that a machine with a client architecture
@@ -233,7 +233,7 @@ func (l Loaders) stat(name string) error {
 
 func (l Loaders) path(name string) string {
 	if l.Dir == "" {
-		return filepath.Join(LoaderDir, name)
+		return filepath.Join(debianLoaders, name)
 	}
 	return filepath.Join(l.Dir, name)
 }

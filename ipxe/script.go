@@ -71,7 +71,7 @@ type Script struct {
 	Server   string        // host or host:port the machine reaches us at
 	MAC      node.MAC      // NIC it boots from; zero: not known
 	ByName   bool          // asked for by the name of the node, and so to be asked for again
-	Retries  int           // how often a machine that is to boot asks a server that is gone; zero: DefaultRetries
+	Retries  int           // how often a machine that is to boot asks a server that is gone; zero: 10
 	Signed   bool          // the iPXE that runs it is the signed one: it starts a kernel through the shim of its distribution
 	Firmware node.Firmware // how the machine started; empty: not known
 	Pinned   bool          // files are named by their release: /<node>/<release>/...
@@ -82,8 +82,8 @@ type Script struct {
 	sample string // payload of one that nobody boots; see CheckCmdline
 }
 
-// DefaultRetries makes a machine wait for some ten minutes.
-const DefaultRetries = 10
+// defaultRetries makes a machine wait for some ten minutes.
+const defaultRetries = 10
 
 // Dir returns the path of the files that the machine boots.
 func (s Script) Dir() string {
@@ -94,12 +94,12 @@ func (s Script) Dir() string {
 }
 
 // Render returns the script. Its error names the value that may not go into a
-// script; Trouble then makes a script that tells of it. Render is pure.
+// script; trouble then makes a script that tells of it. Render is pure.
 func (s Script) Render() ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	s.Retries = cmp.Or(s.Retries, DefaultRetries)
+	s.Retries = cmp.Or(s.Retries, defaultRetries)
 	v := view{Script: s, Again: EntryURL(s.Server)}
 	if s.ByName && s.Decision.Node != "" {
 		v.Again = "http://" + s.Server + "/" + s.Decision.Node + "/script.ipxe?fw=${platform}"
@@ -126,9 +126,9 @@ func shown(err error) string {
 	return err.Error()
 }
 
-// Trouble returns a script that shows why there is no other one, waits and
+// trouble returns a script that shows why there is no other one, waits and
 // asks again. It touches no disk, and succeeds with any text.
-func Trouble(server, text string) []byte {
+func trouble(server, text string) []byte {
 	s := Script{Server: server, Decision: deploy.Decision{Action: deploy.Hold, Reason: text}}
 	b, err := s.Render()
 	if err != nil {
@@ -155,7 +155,7 @@ func Autoexec(server string, retries int) []byte {
 	v := view{Script: Script{Server: server, Retries: retries, Decision: deploy.Decision{Action: deploy.Boot}}, Again: EntryURL(server)}
 	b, err := v.execute("autoexec")
 	if err != nil || !serverRule.MatchString(server) {
-		return Trouble(server, "the server has no address of its own")
+		return trouble(server, "the server has no address of its own")
 	}
 	return b
 }

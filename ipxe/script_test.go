@@ -110,7 +110,7 @@ func commands(t testing.TB, script []byte) (names []string) {
 
 // What a machine without a decision to boot runs can only look and ask.
 func TestHarmless(t *testing.T) {
-	scripts := map[string][]byte{"trouble": Trouble("10.1.1.1", "x"), "trouble without a server": Trouble("", "x")}
+	scripts := map[string][]byte{"trouble": trouble("10.1.1.1", "x"), "trouble without a server": trouble("", "x")}
 	for _, s := range []Script{action(deploy.Discover, "", "r"), action(deploy.Hold, "n1", "r")} {
 		b, err := s.Render()
 		if err != nil {
@@ -214,7 +214,7 @@ func TestRenderRefuses(t *testing.T) {
 			if got := err.Error(); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
-			commands(t, Trouble("10.1.1.1", err.Error()))
+			commands(t, trouble("10.1.1.1", err.Error()))
 		})
 	}
 }
@@ -268,7 +268,7 @@ func TestAutoexec(t *testing.T) {
 	got := Autoexec("10.1.1.1", 3)
 	goldenFile(t, "autoexec.ipxe", got)
 	commands(t, got)
-	if got, want := Autoexec("", 3), Trouble("", ""); !bytes.Equal(got, want) {
+	if got, want := Autoexec("", 3), trouble("", ""); !bytes.Equal(got, want) {
 		t.Errorf("without a server: got %q, want %q", got, want)
 	}
 }
@@ -284,7 +284,7 @@ func TestExplain(t *testing.T) {
 		"12345678": "", "": "", "zz": "", "112d0c618e": "",
 	}
 	for in, want := range tests {
-		if got := Explain(in); got != want {
+		if got := explain(in); got != want {
 			t.Errorf("%s: got %q, want %q", in, got, want)
 		}
 	}
@@ -300,7 +300,7 @@ func FuzzRender(f *testing.F) {
 		}}
 		b, err := s.Render()
 		if err != nil {
-			b = Trouble(server, err.Error())
+			b = trouble(server, err.Error())
 		}
 		commands(t, b)
 	})

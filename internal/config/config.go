@@ -173,10 +173,6 @@ type Flags struct {
 	Socket    string // --socket; as Root
 }
 
-// FromFlags returns the configuration of one subnet, which Resolve completes,
-// and no nodes. An error is a Faults that names the flags.
-func FromFlags(f Flags) (*Config, error) { return draftFlags(f).Config() }
-
 // draftFlags makes of flags what a file would say.
 func draftFlags(f Flags, opts ...Option) *Draft {
 	root, subnet := place{}, place{}.item("subnets", 0, "")

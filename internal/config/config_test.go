@@ -258,13 +258,13 @@ x.yaml:4:66: nodes[0] "a": args: "bad" is bad`)
 	}
 }
 
-func TestFromFlags(t *testing.T) {
+func TestFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := FromFlags(Flags{Interface: "eth1", Range: "10.1.1.100-10.1.1.200", Root: "www", State: "/s/"})
+	c, err := draftFlags(Flags{Interface: "eth1", Range: "10.1.1.100-10.1.1.200", Root: "www", State: "/s/"}).Config()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestFromFlags(t *testing.T) {
 		t.Errorf("want (-) got (+):\n%s", diff)
 	}
 
-	c, err = FromFlags(Flags{Interface: "eth1", Proxy: true})
+	c, err = draftFlags(Flags{Interface: "eth1", Proxy: true}).Config()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,14 +286,14 @@ func TestFromFlags(t *testing.T) {
 	if diff := cmp.Diff(want.Subnets, c.Subnets, compare); diff != "" {
 		t.Errorf("--proxy: want (-) got (+):\n%s", diff)
 	}
-	_, err = FromFlags(Flags{Interface: "eth1", Proxy: true, Range: "10.1.1.100-10.1.1.200"})
+	_, err = draftFlags(Flags{Interface: "eth1", Proxy: true, Range: "10.1.1.100-10.1.1.200"}).Config()
 	wantError(t, err, `--range: not in mode proxy: another server leases the addresses of this subnet`)
 
-	_, err = FromFlags(Flags{Root: "/w", State: "/w/s"})
+	_, err = draftFlags(Flags{Root: "/w", State: "/w/s"}).Config()
 	wantError(t, err, `--state: "/w/s" is inside root "/w", which is served to everybody
 --interface: missing
 --range: missing`)
-	_, err = FromFlags(Flags{Interface: "e/1", Range: "10.1.1.9-10.1.1.2", Root: "/", Socket: "/" + strings.Repeat("s", 107)})
+	_, err = draftFlags(Flags{Interface: "e/1", Range: "10.1.1.9-10.1.1.2", Root: "/", Socket: "/" + strings.Repeat("s", 107)}).Config()
 	wantError(t, err, `--root: "/" would serve every file of this host
 --interface: "e/1" is not the name of an interface such as eth1
 --range: "10.1.1.9-10.1.1.2" is reversed: write 10.1.1.2-10.1.1.9`)

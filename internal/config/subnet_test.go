@@ -133,7 +133,7 @@ func TestResolve(t *testing.T) {
 }
 
 func TestResolveFlags(t *testing.T) {
-	c, err := FromFlags(Flags{Interface: "eth1", Range: "10.1.1.100-10.1.1.200"})
+	c, err := draftFlags(Flags{Interface: "eth1", Range: "10.1.1.100-10.1.1.200"}).Config()
 	if err != nil {
 		t.Fatal(err)
 	}

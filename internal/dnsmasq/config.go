@@ -178,9 +178,6 @@ func add[T any](to *[]T, l Line, parse func(Line) (T, error)) error {
 	return err
 }
 
-// Value returns the value of a line as text.
-func (l Line) Value() string { return show(l.value) }
-
 // Fields returns the fields of a line's value as text.
 func (l Line) Fields() (list []string) {
 	for _, f := range split(l.value) {
