@@ -174,12 +174,30 @@ func (o *rollouts) hear(s rollout.Sighting) {
 	if err != nil {
 		o.log.Error("upgrade does not know what a node said", "node", s.Node, "err", err)
 	}
-	if s.What == rollout.Asked && err == nil && slices.ContainsFunc(r.Links(), func(l rollout.Link) bool { return l.Node == s.Node }) {
-		o.drive(role)
+	if s.What == rollout.Asked && err == nil {
+		o.linkAsker(r, s)
 	}
 	select {
 	case o.wake <- struct{}{}:
 	default: // it will be looked at
+	}
+}
+
+// linkAsker makes the links that a rollout wants of a node that asks for its
+// script. Where that is with the new release, it boots it now.
+func (o *rollouts) linkAsker(r rollout.Rollout, s rollout.Sighting) {
+	for _, l := range r.Links() {
+		if l.Node != s.Node {
+			continue
+		}
+		o.drive(r.Role)
+		if s.Release = l.Release; l.Back {
+			return
+		}
+		if _, err := o.see(r.Role, s); err != nil {
+			o.log.Error("upgrade does not know that a node boots", "node", s.Node, "err", err)
+		}
+		return
 	}
 }
 
@@ -349,7 +367,8 @@ func (o *rollouts) link(r rollout.Rollout) (seen []rollout.Sighting, good bool) 
 	for node, err := range o.forth(ctx, r, forth, pins) {
 		seen = append(seen, o.became(node, r.Release, err))
 	}
-	for node, err := range o.back(ctx, r, back) { // whether it can be pinned or not
+	for node, err := range o.back(ctx, r, back) { // whether it can be pinned or not; but until it is, set-links would undo that
+		err = errors.Join(err, pins)
 		seen = append(seen, o.became(node, back[node], err))
 		good = good && err == nil
 	}

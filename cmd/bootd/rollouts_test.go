@@ -394,6 +394,60 @@ func TestUpgradeTriesAgain(t *testing.T) {
 	s.want(rollout.Failed, "0.0.8 0.0.8 0.0.8")
 }
 
+// A node that was put back and is still pinned to the release that it failed on
+// would get that again with the next set-links: it stays to be put back.
+func TestUpgradePutBackUntilPinned(t *testing.T) {
+	s := newUpgradeSite(t)
+	s.mustBegin()
+	obstacle := func(do func(string) error) {
+		if err := do(".bootd/.tmp"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := s.tree.Root()
+	obstacle(func(dir string) error { return root.MkdirAll(dir+"/in the way", 0o755) })
+	s.checkedIn(&timeline.Event{Step: timeline.CheckIn, Action: "failed", Node: "ncn-m001", Release: "0.0.9"})
+	s.tick()
+	if n, got := s.last("kubernetes").Nodes[0], s.links("ncn-m001"); got != "0.0.8" || n.Phase != rollout.Returning || n.Trouble == "" {
+		t.Errorf("got %+v, linked to %s, want 0.0.8, and trouble with its pin", n, got)
+	}
+	obstacle(root.RemoveAll)
+	s.clock = s.clock.Add(linkAgain)
+	s.tick()
+	s.want(rollout.Failed, "0.0.8 0.0.8 0.0.8")
+}
+
+// A node that asks for its script while it is being linked boots the new
+// release, whatever it says of that later.
+func TestUpgradeOfNodeThatAsksWhileLinked(t *testing.T) {
+	s := newUpgradeSite(t)
+	made, asked := make(chan error, 1), make(chan bool)
+	err := s.tree.Alone(t.Context(), func() error {
+		go func() { made <- s.begin(wish) }()
+		for !s.heeds("ncn-m001") {
+			time.Sleep(time.Millisecond)
+		}
+		go func() {
+			s.hear(rollout.Sighting{What: rollout.Asked, Node: "ncn-m001", Release: "0.0.8"})
+			close(asked)
+		}()
+		select {
+		case <-asked:
+			t.Error("was answered before it was linked")
+		case <-time.After(50 * time.Millisecond):
+		}
+		return nil
+	})
+	<-asked
+	if err := errors.Join(err, <-made); err != nil {
+		t.Fatal(err)
+	}
+	s.checkedIn(&timeline.Event{Step: timeline.CheckIn, Action: "phone-home", Node: "ncn-m001"})
+	if n := s.last("kubernetes").Nodes[0]; n.Phase != rollout.Upgraded {
+		t.Errorf("got %+v, want that it is upgraded", n)
+	}
+}
+
 // Where all nodes of a role went over, the role is pinned and not its nodes.
 func TestUpgradeOfAWholeRole(t *testing.T) {
 	s := newUpgradeSite(t)
