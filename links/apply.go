@@ -357,7 +357,7 @@ func (t *Tree) putAway(node string, s state) error {
 	if s != stagedOld {
 		return nil
 	}
-	if err := t.bury(node); err != nil {
+	if err := errors.Join(t.bury(node), artifacts.Adopt(t.root, staging(node))); err != nil {
 		return err
 	}
 	return t.root.Rename(staging(node), replaced(node))

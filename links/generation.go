@@ -259,7 +259,11 @@ func (t *Tree) writeFile(name string, data []byte) error {
 		return err
 	}
 	tmp := dir + "/.tmp"
-	f, err := t.root.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	// What is left of a process that died may be somebody else's, or anything.
+	if err := t.root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := t.root.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}

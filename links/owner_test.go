@@ -113,3 +113,27 @@ func TestLockOfOthers(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+// Directories that root made before it gave them to the owner, and half a file
+// of a root that died, keep the owner out no longer than until root's next
+// change.
+func TestOwnerAfterOldRoot(t *testing.T) {
+	tree := ownedTree(t)
+	must(t, tree.linkTo(t, k8s))
+	must(t, os.Lchown(at(tree, "n"), 0, 0))
+	must(t, tree.linkTo(t, next))
+	must(t, tree.linkTo(t, k8s))
+	graveyard, err := os.ReadDir(at(tree, graves))
+	if err != nil || len(graveyard) != 1 {
+		t.Fatalf("got %v, %v, want one", graveyard, err)
+	}
+	replaced, err := graveyard[0].Info()
+	must(t, err)
+	if uid := replaced.Sys().(*syscall.Stat_t).Uid; uid != webUser {
+		t.Errorf("what root replaced: got owner %d, want %d, who has to take it away", uid, webUser)
+	}
+	for _, dir := range []string{recordDir, generations} {
+		must(t, os.WriteFile(at(tree, dir, ".tmp"), nil, 0o644))
+	}
+	must(t, as(webUser, func() error { return tree.linkTo(t, next) }))
+}
