@@ -85,7 +85,7 @@ func TestGRUBRefuses(t *testing.T) {
 		{"$root", `args: "$root" may not go into a script`},
 		{"a`b", "args: \"a`b\" may not go into a script"},
 		{"a\\b", `args: "a\\b" may not go into a script`},
-		{"{{.Nope}}", "args: template: args:1:2: executing \"args\" at <.Nope>: can't evaluate field Nope in type ipxe.Args"},
+		{"{{.Nope}}", "args: character 3: .Nope: there is no Nope"},
 	}
 	for _, tt := range tests {
 		_, err := boot(tt.args).GRUB(false)

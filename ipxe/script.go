@@ -13,6 +13,7 @@ import (
 	"bootd/deploy"
 	"bootd/deploy/payload"
 	"bootd/internal/node"
+	"bootd/internal/tmplerr"
 )
 
 // maxCmdline is the longest kernel command line, the initrd= that names the
@@ -271,11 +272,11 @@ func (s Script) seed(words []string) ([]string, error) {
 func expandArgs(text string, a Args) ([]string, error) {
 	t, err := template.New("args").Option("missingkey=error").Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("args: %w", err)
+		return nil, fmt.Errorf("args: %v", tmplerr.Of(err))
 	}
 	var b strings.Builder
 	if err := t.Execute(&b, a); err != nil {
-		return nil, fmt.Errorf("args: %w", err)
+		return nil, fmt.Errorf("args: %v", tmplerr.Of(err))
 	}
 	if b.Len() > maxCmdline {
 		return nil, fmt.Errorf("args: kernel arguments have %d bytes, more than %d", b.Len(), maxCmdline)

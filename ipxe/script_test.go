@@ -202,8 +202,8 @@ func TestRenderRefuses(t *testing.T) {
 		{"args NUL", boot("a\x00b"), `args: "a\x00b" may not go into a script`},
 		{"args long", boot(strings.Repeat("a=bcdef ", 300)), "args: kernel arguments have 2400 bytes, more than 2047"},
 		{"args just too long", boot(strings.Repeat("a=bcdef ", 245)), "args: kernel command line has 2059 bytes, more than 2047"},
-		{"args syntax", boot("{{.Node"), "args: template: args:1: unclosed action"},
-		{"args field", boot("{{.Password}}"), `args: template: args:1:2: executing "args" at <.Password>: can't evaluate field Password in type ipxe.Args`},
+		{"args syntax", boot("{{.Node"), "args: unclosed action"},
+		{"args field", boot("{{.Password}}"), `args: character 3: .Password: there is no Password`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

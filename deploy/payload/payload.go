@@ -10,6 +10,7 @@ package payload
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +27,7 @@ import (
 	"unicode/utf8"
 
 	"bootd/internal/node"
+	"bootd/internal/tmplerr"
 )
 
 // The bounds of a payload.
@@ -375,28 +376,9 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// The forms of the errors of text/template.
-var (
-	templateAt  = regexp.MustCompile(`^template: ([^:]*):(\d+)(?::(\d+))?: (.*)$`)
-	executingAt = regexp.MustCompile(`^executing ".*?" at <(.*?)>: (.*)$`)
-	atField     = regexp.MustCompile(`^can't evaluate field (\S+) in type .*$`)
-)
-
 // templateFault turns an error of text/template into what a compiler would
-// say. The column of text/template counts from zero.
+// say.
 func templateFault(dir, name string, err error) *Fault {
-	f := &Fault{File: filepath.Join(dir, name), Problem: err.Error()}
-	m := templateAt.FindStringSubmatch(err.Error())
-	if m == nil {
-		return f
-	}
-	f.File, f.Problem = filepath.Join(dir, m[1]), m[4]
-	f.Line, _ = strconv.Atoi(m[2])
-	if column, err := strconv.Atoi(m[3]); err == nil {
-		f.Column = column + 1
-	}
-	if m := executingAt.FindStringSubmatch(f.Problem); m != nil {
-		f.Problem = m[1] + ": " + atField.ReplaceAllString(m[2], "there is no $1")
-	}
-	return f
+	f := tmplerr.Of(err)
+	return &Fault{File: filepath.Join(dir, cmp.Or(f.Template, name)), Line: f.Line, Column: f.Column, Problem: f.Problem}
 }

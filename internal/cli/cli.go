@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit statuses other than success.
@@ -66,6 +67,23 @@ func Args(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// wants are what the values of flags have to be, by the type of a flag.
+var wants = map[string]string{
+	"bool": "true or false", "int": "a whole number", "uint16": "a number from 0 to 65535", "duration": "a time such as 20m or 1h30m",
+	"stringSlice": "a list such as a,b",
+}
+
+// flagError is UsageError for what pflag says of a flag: a value is told with
+// what it should be, and not with what Go's parser says of it.
+func flagError(cmd *cobra.Command, err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if want := wants[bad.GetFlag().Value.Type()]; want != "" {
+			err = fmt.Errorf("--%s: %q is not %s", bad.GetFlag().Name, bad.GetValue(), want)
+		}
+	}
+	return UsageError(cmd, err)
+}
+
 // NoArgs refuses arguments that are no flags.
 func NoArgs(cmd *cobra.Command, args []string) error { return Args()(cmd, args) }
 
@@ -101,7 +119,7 @@ func Root(root *cobra.Command, stdout, stderr io.Writer) *cobra.Command {
 	root.DisableFlagsInUseLine = true
 	root.SetHelpTemplate(helpTemplate)
 	root.SetHelpCommand(helpCommand())
-	root.SetFlagErrorFunc(UsageError)
+	root.SetFlagErrorFunc(flagError)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	return root

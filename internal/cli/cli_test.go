@@ -71,6 +71,13 @@ func program(stdout, stderr *strings.Builder) *cobra.Command {
 		return nil
 	}}
 	verb.Flags().Int("times", 1, "do it `N` times")
+	verb.Flags().Duration("wait", 0, "")
+	verb.Flags().Bool("dry", false, "")
+	verb.Flags().Uint16("port", 0, "")
+	verb.Flags().StringSlice("name", nil, "")
+	for _, name := range []string{"wait", "dry", "port", "name"} {
+		_ = verb.Flags().MarkHidden(name) // it is there
+	}
 	noun.AddCommand(verb)
 	root.AddCommand(noun)
 	return root
@@ -89,7 +96,11 @@ func TestCommandLine(t *testing.T) {
 		{"noun now", 2, "", "p: there is no command \"now\"\nhint: see p noun --help\n"},
 		{"noun verb x", 2, "", "p: \"x\" is not expected here\nhint: see p noun verb --help\n"},
 		{"noun verb --time", 2, "", "p: unknown flag: --time\nhint: see p noun verb --help\n"},
-		{"noun verb --times x", 2, "", "p: invalid argument \"x\" for \"--times\" flag: strconv.ParseInt: parsing \"x\": invalid syntax\nhint: see p noun verb --help\n"},
+		{"noun verb --times x", 2, "", "p: --times: \"x\" is not a whole number\nhint: see p noun verb --help\n"},
+		{"noun verb --wait soon", 2, "", "p: --wait: \"soon\" is not a time such as 20m or 1h30m\nhint: see p noun verb --help\n"},
+		{"noun verb --dry=maybe", 2, "", "p: --dry: \"maybe\" is not true or false\nhint: see p noun verb --help\n"},
+		{"noun verb --port 65536", 2, "", "p: --port: \"65536\" is not a number from 0 to 65535\nhint: see p noun verb --help\n"},
+		{"noun verb --name a\"b", 2, "", "p: --name: \"a\\\"b\" is not a list such as a,b\nhint: see p noun verb --help\n"},
 		{"noun verb --help", 0, "Usage: p noun verb [flags]\n\nDo it\n\nFlags:\n  -h, --help      help for verb\n      --times N   do it N times (default 1)\n", ""},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

@@ -302,7 +302,7 @@ func (b *builder) args(at place, s string) string {
 		return ""
 	}
 	if err := b.checkArgs(s); err != nil {
-		b.add(at, "%v", err)
+		b.add(at, "%s", strings.TrimPrefix(err.Error(), "args: ")) // which the place says
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"text/template"
 
 	"bootd/internal/node"
+	"bootd/internal/tmplerr"
 )
 
 // A Registration says how a machine is claimed for a site.
@@ -109,7 +110,7 @@ func (b *builder) site(at place, c *Config, x rawSite) Site {
 func (b *builder) claimURL(at place, r *Registration) {
 	text, err := r.Execute(ClaimURL{Server: "192.0.2.1:8080", Token: "ABCDEFGHIJKLMNOP", ID: "edge-1", Node: "node"})
 	if err != nil {
-		b.add(at, "%v", err)
+		b.add(at, "%v; there are Server, Token, ID and Node", tmplerr.Of(err))
 		return
 	}
 	if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

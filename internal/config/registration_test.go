@@ -19,7 +19,7 @@ func TestRegistration(t *testing.T) {
 		{"registration: {pin: /p, sites: [{name: a, role: edge}, {name: a, role: edge}]}", `registration: sites[1] "a": name: used twice`},
 		{"registration: {pin: /p, sites: [{name: a, role: edge, tags: [site=b]}]}", `registration: sites[0] "a": tags: site is the name of the site by itself`},
 		{"registration: {pin: /p, url: 'claim/{{.Token}}', sites: [{name: a, role: edge}]}", `registration: url: "claim/{{.Token}}" is not a URL such as https://boot.example/claim?id={{.ID}}`},
-		{"registration: {pin: /p, url: 'http://x/{{.Tokken}}', sites: [{name: a, role: edge}]}", `registration: url: template: url:1:11: executing "url" at <.Tokken>`},
+		{"registration: {pin: /p, url: 'http://x/{{.Tokken}}', sites: [{name: a, role: edge}]}", `registration: url: character 12: .Tokken: there is no Tokken; there are Server, Token, ID and Node`},
 	} {
 		_, err := Parse("x.yaml", []byte(role+tt.text))
 		if got := message(err); (tt.want == "") != (err == nil) || !strings.Contains(got, tt.want) {

@@ -55,6 +55,7 @@ var alone = map[string][]string{
 	"internal/dnsmasq":   {"internal/node"},
 	"internal/phonehome": nil,
 	"internal/yamltree":  nil,
+	"internal/tmplerr":   nil,
 	"internal/hook":      nil,
 	"internal/iso9660":   nil,
 	"internal/isofs":     nil,
