@@ -302,7 +302,7 @@ func (c *Client) Import(ctx context.Context, dry bool, lines iter.Seq[lease.Line
 	}
 	r, w := io.Pipe()
 	defer r.Close() // ends the writer when the daemon does not want more
-	go func() { w.CloseWithError(write(w, lines)) }()
+	go func() { w.CloseWithError(write(ctx, w, lines)) }()
 	body, err := c.send(ctx, http.MethodPost, path, r)
 	if err != nil {
 		return t, err
@@ -323,13 +323,18 @@ func (c *Client) Import(ctx context.Context, dry bool, lines iter.Seq[lease.Line
 	}
 }
 
-func write(w io.Writer, lines iter.Seq[lease.Line]) error {
+// write sends lines. Where they end because ctx did, they are not complete: what
+// the daemon has not taken in yet, it does not.
+func write(ctx context.Context, w io.Writer, lines iter.Seq[lease.Line]) error {
 	buf := bufio.NewWriterSize(w, streamBuf)
 	enc := json.NewEncoder(buf)
 	for line := range lines {
 		if err := enc.Encode(line); err != nil {
 			return err
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	return buf.Flush()
 }
