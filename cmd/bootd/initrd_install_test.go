@@ -116,3 +116,23 @@ func (s *site) settled(name string) {
 		}
 	}
 }
+
+// One packet with the address of a node, which anybody can send, does not make
+// its installer one that runs.
+func TestRequestAloneRunsNothing(t *testing.T) {
+	t.Parallel()
+	m := siteNode{Name: "ncn-m001", Role: "edge", MAC: node.MAC{0x52, 0x54, 0, 0xaa, 0xbb, 0xd2}, Address: "10.77.0.42"}
+	s := newSiteOf(t, 0, site{Subnet: leases, Nodes: []siteNode{m}, Roles: "\n  - {name: edge, dir: k8s, squashfs: [kubernetes], install: {done: restart}}"})
+	c := s.browser(m.MAC.String())
+	c.told("PXEClient:Arch:00007", "0007")
+	s.bootctl("node", "arm", m.Name, "--yes")
+	c.get("http://10.77.0.1/boot/script.ipxe?mac=" + m.MAC.Hyphen())
+	const rootfs = "ncn-m001/rootfs"
+	request := `printf '\0\1` + rootfs + `\0octet\0' >/dev/udp/10.77.0.1/69; timeout 1 cat </dev/udp/10.77.0.1/69`
+	c.must("bash", "-c", request+"; true")
+	if got := s.statusOf(m.Name); strings.Contains(got, `"running":true`) || !strings.Contains(got, `"installing"`) {
+		t.Errorf("after a request: got %s, want that the installer does not run yet", got)
+	}
+	c.must("curl", "-fsS", "-o", filepath.Join(s.Dir, "rootfs"), "tftp://10.77.0.1/"+rootfs)
+	s.shows(m.Name, `"running":true`)
+}
