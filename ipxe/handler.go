@@ -66,7 +66,8 @@ type Server struct {
 	// check-ins only become events.
 	CheckIn func(CheckIn) error
 	// Sending is told of a file of a boot directory before its first byte is
-	// sent to an address; on an error none is. The function that it returns is
+	// sent to an address, which has answered us by then; on an error none is.
+	// The function that it returns is
 	// told whether all of what was asked for was sent; nil: nobody wants to
 	// know. Nil: the same.
 	Sending func(addr netip.Addr, file string) (sent func(whole bool), err error)
