@@ -26,7 +26,7 @@ demo: deps build ## boot virtual machines without a disk from bootd, and show ho
 	@go run ./internal/lab/demo
 
 test: deps ## all tests, QEMU boots among them (without root those are skipped)
-	go test -timeout 20m -parallel 6 ./...
+	go test -timeout 40m -parallel 6 ./...
 
 check: ## gofmt, go vet, staticcheck, who imports whom
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w" $$unformatted >&2; exit 1; fi
