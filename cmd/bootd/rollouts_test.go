@@ -470,6 +470,36 @@ func TestUpgradeOfAWholeRole(t *testing.T) {
 	}
 }
 
+// The next upgrade of a role waits for the pin of the last one, which it would
+// take the place of.
+func TestUpgradeWaitsForPin(t *testing.T) {
+	s := newUpgradeSite(t)
+	w := upgradeWorld(t, s.tree, s.world().inv.Nodes()[:3])
+	s.world = func() *world { return w }
+	s.mustBegin()
+	s.boots("ncn-m001")
+	s.boots("ncn-m002")
+	root := s.tree.Root()
+	if err := root.MkdirAll(".bootd/.tmp/in the way", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.boots("ncn-m003")
+	if r := s.last("kubernetes"); r.State != rollout.Done || r.Settled {
+		t.Fatalf("got %s, settled: %v, want it done, and its pin in the way", r.State, r.Settled)
+	}
+	if err := s.begin(wish); err == nil || !strings.Contains(err.Error(), "its pin is not written yet") {
+		t.Errorf("got %v, want that it waits for the pin", err)
+	}
+	if err := root.RemoveAll(".bootd/.tmp"); err != nil {
+		t.Fatal(err)
+	}
+	s.clock = s.clock.Add(linkAgain)
+	s.tick()
+	if err := s.begin(wish); err != nil {
+		t.Errorf("got %v, want that it begins", err)
+	}
+}
+
 // However long links take, nobody waits for them who only asks how things stand,
 // nor a node that says something.
 func TestNobodyWaitsForLinksToRead(t *testing.T) {

@@ -87,12 +87,16 @@ func (d *daemon) Upgrade(ctx context.Context, req admin.UpgradeRequest) (admin.U
 	return u, err
 }
 
-// begin makes r the rollout of its role, unless one is under way or this is only
-// to be known.
+// begin makes r the rollout of its role, unless one is under way, or has not
+// pinned the role yet, or this is only to be known.
 func (o *rollouts) begin(r rollout.Rollout, dryRun bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if was := o.last(r.Role); was.Active() {
+	was := o.last(r.Role)
+	switch {
+	case was.State == rollout.Done && !was.Settled:
+		return fmt.Errorf("role %s: the upgrade to %s is done, and its pin is not written yet: the log says why; it is tried again every %v", was.Role, was.Release, linkAgain)
+	case was.Active():
 		c := was.Count()
 		return fmt.Errorf("role %s: an upgrade to %s is %s, with %d of %d nodes upgraded and %d under way: bootctl upgrade stop %s", was.Role, was.Release, was.State,
 			c[rollout.Upgraded], len(was.Nodes), c[rollout.Switching]+c[rollout.Switched]+c[rollout.Returning], was.Role)
