@@ -192,6 +192,18 @@ func (s *upgradeSite) boots(name string) {
 	s.tick()
 }
 
+// until waits for what another goroutine is about to do, ten seconds at most.
+func (s *upgradeSite) until(done func() bool) {
+	s.t.Helper()
+	for range 10_000 {
+		if done() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.t.Error("waited in vain")
+}
+
 // want checks how the upgrade stands and what the nodes are linked to, which is
 // what the next set-links would give them.
 func (s *upgradeSite) want(state rollout.State, releases string) {
@@ -424,9 +436,7 @@ func TestUpgradeOfNodeThatAsksWhileLinked(t *testing.T) {
 	made, asked := make(chan error, 1), make(chan bool)
 	err := s.tree.Alone(t.Context(), func() error {
 		go func() { made <- s.begin(wish) }()
-		for !s.heeds("ncn-m001") {
-			time.Sleep(time.Millisecond)
-		}
+		s.until(func() bool { return s.heeds("ncn-m001") })
 		go func() {
 			s.hear(rollout.Sighting{What: rollout.Asked, Node: "ncn-m001", Release: "0.0.8"})
 			close(asked)
@@ -507,9 +517,7 @@ func TestNobodyWaitsForLinksToRead(t *testing.T) {
 	made := make(chan error, 1)
 	err := s.tree.Alone(t.Context(), func() error { // so that none is made meanwhile
 		go func() { made <- s.begin(wish) }()
-		for !s.heeds("ncn-m001") {
-			time.Sleep(time.Millisecond)
-		}
+		s.until(func() bool { return s.heeds("ncn-m001") })
 		for name, do := range map[string]func(){
 			"metrics":        func() { s.Collect(make(chan prometheus.Metric, 100)) },
 			"why":            func() { s.story("ncn-m001") },
@@ -539,16 +547,12 @@ func TestUpgradeAbandonedWhileLinking(t *testing.T) {
 	made, abandoned := make(chan error, 1), make(chan error, 1)
 	err := s.tree.Alone(t.Context(), func() error {
 		go func() { made <- s.begin(wish) }()
-		for !s.heeds("ncn-m001") {
-			time.Sleep(time.Millisecond)
-		}
+		s.until(func() bool { return s.heeds("ncn-m001") })
 		go func() {
 			_, err := s.daemon().Steer("kubernetes", rollout.Abandon)
 			abandoned <- err
 		}()
-		for s.last("kubernetes").State == rollout.Running {
-			time.Sleep(time.Millisecond)
-		}
+		s.until(func() bool { return s.last("kubernetes").State != rollout.Running })
 		return nil
 	})
 	if err := errors.Join(err, <-made, <-abandoned); err != nil {
