@@ -191,7 +191,9 @@ func (p *pinCommand) notPinned(inv *node.Inventory, s links.Settings, name strin
 	}
 	release := role.Release
 	if isNode {
-		n, _ := inv.ByName(name)
+		release = ""
+	}
+	if n, ok := inv.ByName(name); ok && isNode {
 		release = n.Release
 	}
 	switch {

@@ -76,13 +76,18 @@ func (f *follower) reach(cmd *cobra.Command, r rollout.Rollout) error {
 func (f *follower) follow(cmd *cobra.Command, r rollout.Rollout) error {
 	again := time.NewTicker(f.poll)
 	defer again.Stop()
-	away := false
+	away, unpinned := false, 0
 	for {
 		if err := f.show(cmd, r); err != nil {
 			return err
 		}
-		if !r.Active() {
+		if r.Over() {
 			return f.ended(cmd, r)
+		}
+		if !r.Active() {
+			if unpinned++; unpinned == 2 { // the daemon had the time
+				cli.Tell(program, cmd.ErrOrStderr(), fmt.Sprintf("all nodes are through; role %s is not pinned to %s yet: the log of bootd says why", r.Role, r.Release))
+			}
 		}
 		select {
 		case <-cmd.Context().Done():
@@ -125,7 +130,7 @@ func (f *follower) show(cmd *cobra.Command, r rollout.Rollout) error {
 	was := f.seen
 	f.seen = r
 	var cycle []string
-	changed := was.State != r.State
+	changed := was.State != r.State || was.Settled != r.Settled
 	for i, n := range r.Nodes {
 		var old *rollout.Node
 		if len(was.Nodes) > 0 {

@@ -41,7 +41,7 @@ func linked(r rollout.Rollout) rollout.Rollout {
 		r = r.Observe(rollout.Sighting{What: rollout.Linked, Time: time.Now(), Node: l.Node, Release: l.Release})
 	}
 	if r.State == rollout.Done {
-		r.Reason = "role " + r.Role + " is pinned to " + r.Release
+		r = r.Observe(rollout.Sighting{What: rollout.Settle, Detail: "role " + r.Role + " is pinned to " + r.Release})
 	}
 	return r
 }

@@ -151,8 +151,7 @@ func (o *rollouts) tick() {
 func (o *rollouts) due(role string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	r := o.last(role)
-	return (r.Active() || r.State == rollout.Done && !r.Settled) && !o.now().Before(o.again[role])
+	return !o.last(role).Over() && !o.now().Before(o.again[role])
 }
 
 // heeds reports whether anything that a node does matters to an upgrade.

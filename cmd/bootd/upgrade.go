@@ -94,14 +94,13 @@ func (o *rollouts) begin(r rollout.Rollout, dryRun bool) error {
 	defer o.mu.Unlock()
 	was := o.last(r.Role)
 	switch {
-	case was.State == rollout.Done && !was.Settled:
-		return fmt.Errorf("role %s: the upgrade to %s is done, and its pin is not written yet: the log says why; it is tried again every %v", was.Role, was.Release, linkAgain)
 	case was.Active():
 		c := was.Count()
 		return fmt.Errorf("role %s: an upgrade to %s is %s, with %d of %d nodes upgraded and %d under way: bootctl upgrade stop %s", was.Role, was.Release, was.State,
 			c[rollout.Upgraded], len(was.Nodes), c[rollout.Switching]+c[rollout.Switched]+c[rollout.Returning], was.Role)
-	}
-	if dryRun {
+	case !was.Over():
+		return fmt.Errorf("role %s: the upgrade to %s is done, and its pin is not written yet: the log says why; it is tried again every %v", was.Role, was.Release, linkAgain)
+	case dryRun:
 		return nil
 	}
 	o.log.Info("upgrade begins", "role", r.Role, "release", r.Release, "nodes", len(r.Nodes))

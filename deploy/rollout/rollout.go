@@ -330,6 +330,10 @@ func (r *Rollout) underway() bool {
 // Active reports whether anything is still to be done or watched.
 func (r Rollout) Active() bool { return r.State == Running || r.underway() }
 
+// Over reports whether nothing more comes of a rollout by itself: one that is
+// done has its pins too.
+func (r Rollout) Over() bool { return !r.Active() && (r.State != Done || r.Settled) }
+
 // A Link is a node that is to be linked to a release.
 type Link struct {
 	Node, Release string
