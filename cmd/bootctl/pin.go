@@ -189,11 +189,11 @@ func (p *pinCommand) notPinned(inv *node.Inventory, s links.Settings, name strin
 	if isNode, err = p.which(name, isNode, isRole); err != nil {
 		return cli.Hint(err, allPins(s))
 	}
-	release := role.Release
-	if isNode {
-		release = ""
-	}
-	if n, ok := inv.ByName(name); ok && isNode {
+	var release string
+	switch n, known := inv.ByName(name); { // without an inventory a name alone makes a node
+	case !isNode:
+		release = role.Release
+	case known:
 		release = n.Release
 	}
 	switch {

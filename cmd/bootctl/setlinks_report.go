@@ -434,13 +434,13 @@ func (r *report) print() error {
 	if r.json {
 		return printJSON(r.out, r)
 	}
-	r.printNodes()
-	return nil
+	return r.printNodes()
 }
 
-// printNodes prints what changed, and how many did not.
-func (r *report) printNodes() {
-	w := r.out
+// printNodes prints what changed, and how many did not. What could not be
+// printed is an error: it may be all that somebody knows of a run.
+func (r *report) printNodes() error {
+	w := new(strings.Builder)
 	for _, o := range r.Nodes {
 		switch o.Outcome {
 		case created, changed:
@@ -471,6 +471,8 @@ func (r *report) printNodes() {
 	if r.Failed == 0 && !r.DryRun {
 		fmt.Fprintln(w, r.Root+" is ready.")
 	}
+	_, err := io.WriteString(r.out, w.String())
+	return err
 }
 
 func (r *report) would() string {
